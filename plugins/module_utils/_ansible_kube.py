@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+
+"""The option group `kubernetes` and the frame of every module that uses it (private to this collection)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ._errors import PlatformError
+
+_LIBRARY_ERROR: str | None
+try:
+    import urllib3  # noqa: F401
+    import yaml  # noqa: F401
+except ImportError:
+    _LIBRARY_ERROR = traceback.format_exc()
+else:
+    _LIBRARY_ERROR = None
+
+KUBERNETES_OPTIONS: dict[str, Any] = {
+    "kubeconfig": {"type": "path"},
+    "context": {"type": "str"},
+}
+WAIT_OPTIONS: dict[str, Any] = {
+    "wait": {"type": "bool", "default": False},
+    "wait_timeout": {"type": "int", "default": 300},
+}
+
+
+def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
+    """An AnsibleModule that has the connection options, on a Python that has what they need."""
+    module = AnsibleModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
+    if _LIBRARY_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("urllib3 and PyYAML"), exception=_LIBRARY_ERROR)
+    return module
+
+
+def run(module: AnsibleModule, function: Callable[[], Mapping[str, Any]]) -> None:
+    """Call the function and end the module with its result, or with the sentence of its error."""
+    try:
+        result = dict(function())
+    except PlatformError as exc:
+        module.fail_json(msg=str(exc), **{"changed": False, **exc.data})
+    module.exit_json(**{"changed": False, **result})
