@@ -38,6 +38,7 @@ _CHART: Spec = {
     "version": _text(required=True),
     "namespace": _text(),
     "values": _text(),
+    "extra_values": {"type": "dict", "default": {}},
     "ready": _text(choices=["ready", "running"], default="ready"),
 }
 
