@@ -23,6 +23,5 @@ options:
     type: str
 requirements:
   - python >= 3.11
-  - urllib3
   - PyYAML
 """

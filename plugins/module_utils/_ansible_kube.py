@@ -15,7 +15,6 @@ from ._errors import PlatformError
 
 _LIBRARY_ERROR: str | None
 try:
-    import urllib3  # noqa: F401
     import yaml  # noqa: F401
 except ImportError:
     _LIBRARY_ERROR = traceback.format_exc()
@@ -36,7 +35,7 @@ def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModul
     """An AnsibleModule that has the connection options, on a Python that has what they need."""
     module = AnsibleModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
     if _LIBRARY_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("urllib3 and PyYAML"), exception=_LIBRARY_ERROR)
+        module.fail_json(msg=missing_required_lib("PyYAML"), exception=_LIBRARY_ERROR)
     return module
 
 

@@ -14,52 +14,22 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
-
-from ._errors import NoConnection, PlatformError, Unreachable
+from ._errors import NoConnection, Unreachable
 from ._kube_discovery import Discovery, Resource, UnknownKind
+from ._kube_http import ApiError, Broken, Transport
+from ._kube_portforward import portforward
 from ._kubeconfig import KubeConfig, load
 
-__all__ = ["ApiError", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
+__all__ = ["ApiError", "Broken", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 _RETRY_STATUS = frozenset((429, 500, 502, 503, 504))
 _DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
 _LONGEST_DELAY = 30.0
-_NOT_SENT = (NewConnectionError, ConnectTimeoutError)
-_MODIFIED = "the object has been modified"
-
-
-class ApiError(PlatformError):
-    """The API server answered with a refusal (a Kubernetes Status)."""
-
-    def __init__(self, doing: str, status: int, body: Any, retry_after: float | None = None) -> None:
-        self.status = status
-        self.body: dict[str, Any] = body if isinstance(body, dict) else {}
-        self.reason = str(self.body.get("reason") or "")
-        self.message = str(self.body.get("message") or (body if isinstance(body, str) else "") or "no reason given")
-        self.retry_after = retry_after
-        super().__init__(doing, f"{self.message.strip()} (HTTP {status})", status=status, reason=self.reason)
-
-    @property
-    def conflict(self) -> bool:
-        """Somebody changed the object in between; Rancher passes this on as HTTP 500."""
-        return self.status == 409 or (self.status == 500 and _MODIFIED in self.message)
-
-    @property
-    def webhook_late(self) -> bool:
-        """An admission webhook is registered but does not answer yet."""
-        return self.status == 500 and "failed calling webhook" in self.message
-
-    @property
-    def causes(self) -> list[dict[str, Any]]:
-        return list((self.body.get("details") or {}).get("causes") or [])
 
 
 class KubeClient:
@@ -68,23 +38,7 @@ class KubeClient:
     def __init__(self, config: KubeConfig, *, connections: int = 16, attempts: int = len(_DELAYS) + 1) -> None:
         self.config = config
         self.attempts = attempts
-        parts = urlsplit(config.server)
-        self._base = parts.path.rstrip("/")
-        timeout = urllib3.Timeout(connect=5.0, read=30.0)
-        host = parts.hostname or ""
-        self._pool: urllib3.HTTPConnectionPool
-        if parts.scheme == "https":
-            self._pool = urllib3.HTTPSConnectionPool(
-                host,
-                parts.port or 443,
-                maxsize=connections,
-                timeout=timeout,
-                ssl_context=config.ssl_context(),
-                server_hostname=config.server_name or None,
-                assert_hostname=config.server_name or None,
-            )
-        else:
-            self._pool = urllib3.HTTPConnectionPool(host, parts.port or 80, maxsize=connections, timeout=timeout)
+        self._transport = Transport(config, connections)
         self.discovery = Discovery(lambda path, accept: self.request("GET", path, accept=accept))
 
     @classmethod
@@ -122,38 +76,23 @@ class KubeClient:
         retry: bool,
     ) -> tuple[int, Any]:
         doing = f"Calling {method} {self.config.server}{path}"
-        payload = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
-        url = self._url(path, query)
-        for attempt in range(self.attempts):
-            last = not retry or attempt + 1 >= self.attempts
-            headers = self._headers(accept, content_type if payload is not None else "")
+        payload = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Accept": accept, **({"Content-Type": content_type} if payload is not None else {})}
+        url = _url(path, query)
+        attempt = 0
+        while True:
+            attempt += 1
+            last = not retry or attempt >= self.attempts
             try:
-                answer = self._pool.request(
-                    method,
-                    url,
-                    body=payload,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=5.0, read=timeout),
-                    retries=False,
-                    redirect=False,
-                )
-            except HTTPError as exc:
-                if last or isinstance(exc, SSLError) or (method == "POST" and not isinstance(exc, _NOT_SENT)):
-                    raise self._unreachable(doing, exc) from exc
+                return self._transport.send(doing, method, url, payload, headers, timeout)
+            except Broken as exc:
+                if last or exc.final or (method == "POST" and exc.sent):
+                    raise
                 self._pause(attempt, None)
-                continue
-            if answer.status < 300:
-                return answer.status, self._decode(answer.data, answer.headers.get("Content-Type", ""))
-            error = ApiError(
-                doing,
-                answer.status,
-                self._decode(answer.data, answer.headers.get("Content-Type", "")),
-                _seconds(answer.headers.get("Retry-After")),
-            )
-            if last or not self._worth_a_retry(method, error):
-                raise error
-            self._pause(attempt, error.retry_after)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            except ApiError as exc:
+                if last or not self._worth_a_retry(method, exc):
+                    raise
+                self._pause(attempt, exc.retry_after)
 
     @staticmethod
     def _worth_a_retry(method: str, error: ApiError) -> bool:
@@ -164,38 +103,11 @@ class KubeClient:
 
     @staticmethod
     def _pause(attempt: int, retry_after: float | None) -> None:
-        delay = _DELAYS[min(attempt, len(_DELAYS) - 1)]
-        if retry_after is not None:
-            delay = max(delay if retry_after == 0 else 0.0, retry_after)
+        delay = _DELAYS[min(attempt, len(_DELAYS)) - 1]
+        if retry_after:
+            delay = retry_after
         # The spread keeps parallel workers from coming back at the same moment.
         time.sleep(min(delay, _LONGEST_DELAY) * random.uniform(1.0, 1.2))
-
-    def _url(self, path: str, query: Mapping[str, Any] | None) -> str:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        return f"{self._base}{path}?{urlencode(given, doseq=True)}" if given else f"{self._base}{path}"
-
-    def _headers(self, accept: str, content_type: str) -> dict[str, str]:
-        headers = {"Accept": accept, "User-Agent": "harvester-rke2-platform"}
-        if content_type:
-            headers["Content-Type"] = content_type
-        token = self.config.bearer()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
-
-    @staticmethod
-    def _decode(data: bytes, content_type: str) -> Any:
-        if "json" in content_type:
-            return json.loads(data) if data else {}
-        return data.decode("utf-8", "replace")
-
-    def _unreachable(self, doing: str, exc: Exception) -> Unreachable:
-        mend = f"Check the server of context '{self.config.context}' in {self.config.source} and the way to it."
-        if isinstance(exc, SSLError):
-            mend = "Check certificate-authority-data in the kubeconfig; an unverified server is never talked to."
-        # urllib3 quotes its own connection object, which says nothing to a reader.
-        why = str(exc).rsplit(": ", 1)[-1] if isinstance(exc, _NOT_SENT) else str(exc)
-        return Unreachable(doing, why, mend, sent=not isinstance(exc, (*_NOT_SENT, SSLError)))
 
     def get_or_none(self, path: str, *, query: Mapping[str, Any] | None = None, **kwargs: Any) -> dict[str, Any] | None:
         try:
@@ -267,22 +179,23 @@ class KubeClient:
             "fieldValidation": "Strict",
             "dryRun": "All" if dry_run else None,
         }
-        for attempt in range(self.attempts):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 made: dict[str, Any] = self.request("POST", path, query=query, body=obj)
                 return made
-            except (ApiError, Unreachable) as exc:
+            except (ApiError, Broken) as exc:
                 # A 409 after a lost answer may be our own earlier request.
-                lost = isinstance(exc, Unreachable) or exc.status >= 500 or (attempt > 0 and exc.status == 409)
+                lost = exc.sent if isinstance(exc, Broken) else exc.status >= 500 or (attempt > 1 and exc.status == 409)
                 if not lost or dry_run:
                     raise
                 live = self.get_or_none(f"{path}/{meta['name']}")
                 if live is not None and _says(live, obj):
                     return live
-                if live is not None or attempt + 1 >= self.attempts:
+                if live is not None or attempt >= self.attempts:
                     raise
                 self._pause(attempt, getattr(exc, "retry_after", None))
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def delete(self, path: str, *, propagation: str = "Background", dry_run: bool = False, uid: str = "") -> bool:
         """Delete; False if it was not there."""
@@ -308,39 +221,15 @@ class KubeClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": max(1, int(timeout)),
         }
-        doing = f"Watching {self.config.server}{path}"
-        try:
-            answer = self._pool.request(
-                "GET",
-                self._url(path, question),
-                headers=self._headers("application/json", ""),
-                timeout=urllib3.Timeout(connect=5.0, read=timeout + 5.0),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
-        except HTTPError as exc:
-            raise self._unreachable(doing, exc) from exc
-        try:
-            if answer.status >= 300:
-                raise ApiError(doing, answer.status, self._decode(answer.data, answer.headers.get("Content-Type", "")))
-            rest = b""
-            for chunk in answer.stream(65536):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield json.loads(line)
-        except HTTPError:
-            # A stream that breaks off is the ordinary end of a watch behind a proxy.
-            return
-        finally:
-            # The connection still carries the stream: it cannot go back into the pool.
-            answer.close()
+        return self._transport.stream(f"Watching {self.config.server}{path}", _url(path, question), timeout + 5.0)
 
     def portforward(self, namespace: str, pod: str, port: int) -> AbstractContextManager[tuple[str, int]]:
-        from ._kube_portforward import portforward
-
         return portforward(self.config, namespace, pod, port)
+
+
+def _url(path: str, query: Mapping[str, Any] | None) -> str:
+    given = {key: value for key, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def _says(live: Any, sent: Any) -> bool:
@@ -350,15 +239,3 @@ def _says(live: Any, sent: Any) -> bool:
     if isinstance(sent, list):
         return isinstance(live, list) and len(live) == len(sent) and all(map(_says, live, sent))
     return bool(live == sent)
-
-
-def _seconds(header: str | None) -> float | None:
-    """Retry-After in seconds: a number or a date; anything else counts as absent."""
-    if not header:
-        return None
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
