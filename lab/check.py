@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""`python -m lab check`: is the platform on the lab what the site promises? Runs inside the lab's namespace."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.kube import Client
+
+VAULT = "http://{pod}.vault-internal.vault.svc.cluster.local:8200/v1/{path}"
+KEYS = "/api/v1/namespaces/platform-lab-keys/secrets/{name}"
+Row = tuple[str, bool, str]
+
+
+def _vault(path: str, token: str = "", pod: str = "vault-0") -> dict[str, Any]:
+    request = urllib.request.Request(
+        VAULT.format(pod=pod, path=path), headers={"X-Vault-Token": token} if token else {}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        content: dict[str, Any] = json.load(answer)
+    return content
+
+
+def _secret(client: Client, path: str) -> dict[str, bytes]:
+    data = client.request("GET", path)["data"]
+    return {key: base64.b64decode(value) for key, value in data.items()}
+
+
+def _voters(token: str) -> Row:
+    sealed = [pod for pod in ("vault-0", "vault-1", "vault-2") if _vault("sys/seal-status", pod=pod)["sealed"]]
+    servers = _vault("sys/storage/raft/configuration", token)["data"]["config"]["servers"]
+    voters = [server["node_id"] for server in servers if server["voter"]]
+    return (
+        "Vault: unsealed voters",
+        len(voters) == 3 and not sealed,
+        f"voters {', '.join(sorted(voters))}; sealed {', '.join(sealed) or 'none'}",
+    )
+
+
+def _issuer(cluster: Client) -> Row:
+    issuer = cluster.request("GET", "/apis/cert-manager.io/v1/clusterissuers/vault-issuer")
+    ready = next(
+        (c for c in issuer.get("status", {}).get("conditions", []) if c["type"] == "Ready"),
+        {"status": "Unknown", "message": "no condition"},
+    )
+    return (
+        "ClusterIssuer vault-issuer",
+        ready["status"] == "True",
+        f"Ready {ready['status']}: {ready.get('message', '')}",
+    )
+
+
+def _certificate(cluster: Client, root: bytes) -> Row:
+    secret = _secret(cluster, "/api/v1/namespaces/vault/secrets/vault-tls")
+    with tempfile.TemporaryDirectory() as folder:
+        anchor, leaf = Path(folder, "root.crt"), Path(folder, "leaf.crt")
+        anchor.write_bytes(root)
+        leaf.write_bytes(secret["tls.crt"])
+        outcome = subprocess.run(
+            ["openssl", "verify", "-CAfile", str(anchor), "-untrusted", str(leaf), str(leaf)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        subject = subprocess.run(
+            ["openssl", "x509", "-noout", "-issuer", "-enddate", "-ext", "subjectAltName", "-in", str(leaf)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    said = (outcome.stdout + outcome.stderr).strip().replace(folder, "")
+    return "Certificate by `openssl verify`", outcome.returncode == 0, f"{said}; {' '.join(subject.stdout.split())}"
+
+
+def _root_key(root: dict[str, bytes], token: str) -> Row:
+    issuers = _vault("pki_int/issuers?list=true", token)["data"]["key_info"]
+    with_key = [issuer for issuer, info in issuers.items() if info.get("key_id")]
+    certificates = [_vault(f"pki_int/issuer/{issuer}", token)["data"]["certificate"].strip() for issuer in with_key]
+    inside = root["tls.crt"].decode().strip() in certificates
+    return (
+        "Root CA's key",
+        b"PRIVATE KEY" in root["tls.key"] and not inside and len(with_key) == 1,
+        f"on Harvester in platform-lab-keys/root-ca; Vault holds {len(with_key)} key, the root's {'TOO' if inside else 'not'}",
+    )
+
+
+def check(kubeconfigs: Path) -> list[Row]:
+    """Return one row a promise: what, whether it holds, what was seen."""
+    cluster, harvester = Client(kubeconfigs / "cluster.yaml"), Client(kubeconfigs / "harvester.yaml")
+    root = _secret(harvester, KEYS.format(name="root-ca"))
+    token = json.loads(_secret(harvester, KEYS.format(name="vault-init"))["init.json"])["root_token"]
+    promises: list[Callable[[], Row]] = [
+        lambda: _voters(token),
+        lambda: _issuer(cluster),
+        lambda: _certificate(cluster, root["tls.crt"]),
+        lambda: _root_key(root, token),
+    ]
+    rows: list[Row] = []
+    for promise in promises:
+        try:
+            rows.append(promise())
+        except (OSError, KeyError, urllib.error.URLError) as error:
+            rows.append((promise.__name__, False, f"could not be seen: {error}"))
+    return rows
+
+
+def print_table(rows: list[Row]) -> int:
+    """Print the table; return the exit code."""
+    width = max(len(what) for what, _, _ in rows)
+    for what, holds, seen in rows:
+        print(f"{'ok  ' if holds else 'FAIL'}  {what:<{width}}  {seen}")
+    return 0 if all(holds for _, holds, _ in rows) else 1

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""What stands in for RKE2's helm-controller: the HelmChartConfig of Traefik becomes objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lab import gateway, traefik
+from lab.kube import Client, Object, Refused
+from lab.mirror import Store
+
+MANAGER = "helm"
+CONTROLLER = "traefik.io/gateway-controller"
+PATHS = {
+    "charts": "/apis/helm.cattle.io/v1/helmcharts",
+    "configs": "/apis/helm.cattle.io/v1/helmchartconfigs",
+    "classes": "/apis/gateway.networking.k8s.io/v1/gatewayclasses",
+    "gateways": "/apis/gateway.networking.k8s.io/v1/gateways",
+    "routes": "/apis/gateway.networking.k8s.io/v1/httproutes",
+    "services": "/api/v1/services",
+    "secrets": "/api/v1/secrets",
+}
+RELEASE = f"{traefik.NAMESPACE}/{traefik.NAME}"
+
+
+class HelmController:
+    """Keeps what it applied last, so that an unchanged HelmChartConfig costs nothing."""
+
+    def __init__(self) -> None:
+        self.applied: str | None = None
+        self.values = traefik.values("")
+
+    def act(self, client: Client, stores: Mapping[str, Store]) -> None:
+        config = stores["configs"].get(RELEASE)
+        text = str(config["spec"].get("valuesContent") or "") if config else ""
+        if RELEASE in stores["charts"] and text != self.applied:
+            self._install(client, stores, text)
+        ours = [item for item in stores["classes"].values() if item["spec"]["controllerName"] == CONTROLLER]
+        on = bool(self.values["providers"]["kubernetesGateway"].get("enabled"))
+        for item in ours if on else []:
+            _accept(client, item)
+        if on:
+            names = {item["metadata"]["name"] for item in ours}
+            gateway.act(client, stores, names, traefik.entry_points(self.values))
+
+    def _install(self, client: Client, stores: Mapping[str, Store], text: str) -> None:
+        try:
+            given = traefik.values(text)
+            daemon_set, service, wanted = (
+                traefik.daemon_set(given),
+                traefik.service(given),
+                traefik.gateway_class(given),
+            )
+        except (traefik.BadValues, KeyError, TypeError, AttributeError) as error:
+            self.applied = text
+            _condition(client, "Failed", "True", f"helm upgrade failed: {type(error).__name__}: {error}")
+            return
+        base = f"namespaces/{traefik.NAMESPACE}"
+        try:
+            client.apply(f"/apis/apps/v1/{base}/daemonsets/{traefik.NAME}", daemon_set, MANAGER)
+            if service is not None:
+                client.apply(f"/api/v1/{base}/services/{traefik.NAME}", service, MANAGER)
+            else:
+                client.delete(f"/api/v1/{base}/services/{traefik.NAME}")
+            for name, item in stores["classes"].items():
+                if item["spec"]["controllerName"] == CONTROLLER and (
+                    wanted is None or name != wanted["metadata"]["name"]
+                ):
+                    client.delete(f"{PATHS['classes']}/{name}")
+            if wanted is not None:
+                client.apply(f"{PATHS['classes']}/{wanted['metadata']['name']}", wanted, MANAGER)
+        except Refused as error:
+            if error.status not in {400, 422}:
+                raise
+            self.applied = text
+            _condition(client, "Failed", "True", f"helm upgrade failed: {error}")
+            return
+        self.applied, self.values = text, given
+        _condition(client, "Failed", "False", "")
+
+
+def _condition(client: Client, kind: str, status: str, message: str) -> None:
+    path = f"/apis/helm.cattle.io/v1/namespaces/{traefik.NAMESPACE}/helmcharts/{traefik.NAME}"
+    body: dict[str, Any] = {"jobName": f"helm-install-{traefik.NAME}"}
+    body["conditions"] = [{"type": kind, "status": status, "reason": "Job", "message": message}]
+    client.merge(f"{path}/status", {"status": body})
+
+
+def _accept(client: Client, item: Object) -> None:
+    for condition in item.get("status", {}).get("conditions") or []:
+        if condition["type"] == "Accepted" and condition["status"] == "True":
+            return
+    condition = gateway.condition("Accepted", True, "Handled", "Handled by Traefik controller", item)
+    path = f"{PATHS['classes']}/{item['metadata']['name']}/status"
+    client.merge(path, {"status": {"conditions": [condition]}})
