@@ -63,25 +63,23 @@ class Api:
             "uid": meta["uid"],
         }
         again = {"count": count, "lastTimestamp": moment}
+        body = {
+            "metadata": {"name": name, "namespace": meta["namespace"]},
+            "involvedObject": involved,
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "source": {"component": "kubelet", "host": pod["spec"].get("nodeName", "")},
+            "firstTimestamp": moment,
+            **again,
+        }
         try:
-            if count > 1:
-                try:
-                    await self.call("PATCH", f"{collection}/{name}", again, content_type="application/merge-patch+json")
-                    return
-                except Refused as error:
-                    if error.status != 404:
-                        raise
-            body = {
-                "metadata": {"name": name, "namespace": meta["namespace"]},
-                "involvedObject": involved,
-                "type": kind,
-                "reason": reason,
-                "message": message,
-                "source": {"component": "kubelet", "host": pod["spec"].get("nodeName", "")},
-                "firstTimestamp": moment,
-                **again,
-            }
-            await self.call("POST", collection, body)
+            try:
+                await self.call("POST", collection, body)
+            except Refused as error:
+                if error.status != 409:
+                    raise
+                await self.call("PATCH", f"{collection}/{name}", again, content_type="application/merge-patch+json")
         except Failure as error:
             log.info("event %s of %s/%s not written: %s", reason, meta["namespace"], meta["name"], error)
 

@@ -70,6 +70,7 @@ class Container:
         self.ready = self.started = False
         self.identity = ""
         self.process: Process | None = None
+        self.env: dict[str, str] = {}
         self.ended = asyncio.Event()  # no start any more
         self.up = asyncio.Event()  # running and past its startup probe, or ended for good
         self.grace: float | None = None
@@ -220,18 +221,19 @@ class Container:
             raise ContainerConfigError(
                 f'{why} (pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}", container: {self.name})'
             )
+        loop = asyncio.get_running_loop()
+        root = await loop.run_in_executor(None, home.images.root, image)
         services = await home.service_variables()
-        base = {"PATH": PATH, "HOME": "/root" if uid == 0 else "/", **image.env, "HOSTNAME": home.hostname, **services}
+        base = {"PATH": PATH, "HOME": "/root" if uid == 0 else "/", **root.env, **image.env}
+        base.update({"HOSTNAME": home.hostname, **services})
         env = await environment.resolve(pod, self.spec, base, home.read, home.addresses, home.allocatable)
         command = self.spec.get("command") or list(image.entrypoint)
         arguments = self.spec.get("args") or ([] if self.spec.get("command") else list(image.command))
         argv = [expand(word, env) for word in [*command, *arguments]]
         if not argv:
             raise ValueError("no command specified")
-        loop = asyncio.get_running_loop()
-        root = await loop.run_in_executor(None, home.images.root, image)
         return Launch(
-            self._options(image, root, uid, gid, bool(security.get("readOnlyRootFilesystem")), env), argv, env
+            self._options(image, root.options, uid, gid, bool(security.get("readOnlyRootFilesystem")), env), argv, env
         )
 
     def _options(
@@ -307,7 +309,7 @@ class Container:
     async def _execute(self, image: Image, launch: Launch) -> None:
         """From start to end; afterwards `state` is terminated."""
         self.log.open()
-        began, self.identity = now(), f"lab://{uuid.uuid4().hex}"
+        began, self.identity, self.env = now(), f"lab://{uuid.uuid4().hex}", launch.env
         process = self.process = await Process.start(
             self.home.tools, self.home.network.enter, launch.options, launch.argv, launch.env
         )
@@ -317,7 +319,7 @@ class Container:
             asyncio.create_task(self.log.pump("stderr", process.outer.stderr)),
         ]
         target = Target(
-            self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, launch.env, limit)
+            self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, self.env, limit)
         )
         self.started = "startupProbe" not in self.spec
         self._set({"running": {"startedAt": began}}, ready=self.started and "readinessProbe" not in self.spec)
@@ -402,17 +404,9 @@ class Container:
         deadline = loop.time() + grace
         hook = self.spec.get("lifecycle", {}).get("preStop")
         if hook and hooks and grace > 0:
-            env = {"PATH": PATH}
-            with suppress(ContainerConfigError, *Failure):
-                env = await environment.resolve(
-                    self.home.obj,
-                    self.spec,
-                    {"PATH": PATH, **image.env},
-                    self.home.read,
-                    self.home.addresses,
-                    self.home.allocatable,
-                )
-            target = Target(self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, env, limit))
+            target = Target(
+                self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, self.env, limit)
+            )
             ending = asyncio.ensure_future(process.outer.wait())
             hooked = asyncio.ensure_future(attempt(target, hook, grace))
             await asyncio.wait({ending, hooked}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,11 +70,20 @@ class Image:
         return int(self.user.split(":")[1])
 
 
+@dataclass
+class Root:
+    """The read-only part of an image's containers: bubblewrap's arguments, and what its programs need to run here."""
+
+    options: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+
+
 class Images:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.images = read_table(config.images)
-        self.roots: dict[str, list[str]] = {}
+        self.roots: dict[str, Root] = {}
+        self.lock = threading.Lock()
 
     def find(self, reference: str) -> Image | None:
         return next((image for image in self.images if re.search(image.match, reference)), None)
@@ -81,21 +91,25 @@ class Images:
     def real(self, pod: Object) -> bool:
         return any(self.find(container["image"]) for container in pod["spec"]["containers"])
 
-    def root(self, image: Image) -> list[str]:
-        """Arguments of bubblewrap that make the image's read-only part; made once."""
-        if image.name not in self.roots:
-            self.roots[image.name] = list(self._root(image))
-        return self.roots[image.name]
+    def root(self, image: Image) -> Root:
+        """Made once an image."""
+        with self.lock:
+            if image.name not in self.roots:
+                root = Root()
+                root.options = list(self._options(image, root.env))
+                self.roots[image.name] = root
+            return self.roots[image.name]
 
-    def _root(self, image: Image) -> Iterable[str]:
+    def _options(self, image: Image, env: dict[str, str]) -> Iterable[str]:
         folder = self.config.run / "images" / image.name
         shutil.rmtree(folder, ignore_errors=True)
         tools, files = folder / "bin", folder / "files"
         tools.mkdir(parents=True)
         files.mkdir()
+        yield from ("--dir", "/etc", "--dir", "/usr", "--dir", "/usr/local")
         yield from system_libraries()
         yield from ("--symlink", "usr/bin", "/bin", "--symlink", "usr/bin", "/sbin", "--symlink", "bin", "/usr/sbin")
-        bound = dict(self._binds(image))
+        bound = dict(self._binds(image, env))
         if image.tools == "busybox":
             busybox = self._program(image, "busybox")
             bound["/usr/bin/busybox"] = busybox
@@ -131,19 +145,17 @@ class Images:
     def _program(self, image: Image, name: str) -> Path:
         found = self.config.program(name)
         if found is None:
-            raise ImageError(
-                f'the lab has no program "{name}" for the image "{image.name}", neither in {self.config.bin} nor in PATH'
-            )
+            raise ImageError(f'no program "{name}" for the image "{image.name}" in {self.config.bin} or in PATH')
         return found
 
-    def _binds(self, image: Image) -> Iterable[tuple[str, Path]]:
+    def _binds(self, image: Image, env: dict[str, str]) -> Iterable[tuple[str, Path]]:
         for path, source in image.binds.items():
             if source == "{python}":
-                yield from self._python(image, path)
+                yield from self._python(image, path, env)
             else:
                 yield path, self._program(image, source)
 
-    def _python(self, image: Image, prefix: str) -> Iterable[tuple[str, Path]]:
+    def _python(self, image: Image, prefix: str, env: dict[str, str]) -> Iterable[tuple[str, Path]]:
         """The interpreter and its standard library where the official image has them; no package of this machine."""
         question = (
             "import json,os,sys,sysconfig as s;print(json.dumps({'program':os.path.realpath(sys._base_executable),"
@@ -165,6 +177,7 @@ class Images:
         yield f"{prefix}/{told['folder']}/{told['name']}", Path(told["library"])
         shared = Path(str(told["libdir"]), str(told["soname"]))
         if told["shared"] and shared.exists():
+            env["LD_LIBRARY_PATH"] = f"{prefix}/lib"
             yield f"{prefix}/lib/{shared.name}", shared
 
 

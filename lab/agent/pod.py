@@ -120,9 +120,10 @@ class Pod:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
             await self.network.remove()
-            self.services.pool.free(self.uid)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            log.info("%s: gone", self.label)
+            if not self.silent:
+                self.services.pool.free(self.uid)
+                shutil.rmtree(self.folder, ignore_errors=True)
+                log.info("%s: gone", self.label)
 
     async def _live(self) -> None:
         self._make_containers()
@@ -139,6 +140,8 @@ class Pod:
         elif work not in done:
             await self._stop(self._grace())
         await work
+        if self.silent:
+            return
         self.over = True
         await self._settle()
         leave.cancel()
@@ -314,7 +317,11 @@ class Pod:
         }
         if self.addresses:
             address, node = self.addresses["status.podIP"], self.addresses["status.hostIP"]
-            status.update(hostIP=node, hostIPs=[{"ip": node}], podIP=address, podIPs=[{"ip": address}])
+            # lists of addresses are merged by the server unless told otherwise
+            replace = {"$patch": "replace"}
+            status.update(
+                hostIP=node, hostIPs=[replace, {"ip": node}], podIP=address, podIPs=[replace, {"ip": address}]
+            )
         return status
 
     async def _report(self) -> None:
