@@ -59,15 +59,17 @@ class Doors:
     def pod(self, name: str) -> dict[str, Any]:
         """The pod's object; an error that says which phase makes it when there is none."""
         doing = f"Reaching pod {name} in namespace {self.namespace}"
-        if self.kube is None:
-            raise PlatformError(doing, "neither its address nor a kubeconfig is given")
-        found = self.kube.get_or_none(self.pod_path(name))
+        found = self.find_pod(name)
         if found is None:
             raise VaultNotReady(doing, "it does not exist", "Deploy Vault first (--tags phase2).")
         phase = (found.get("status") or {}).get("phase")
         if phase != "Running":
             raise VaultNotReady(doing, f"it is {phase or 'not started'}", "Wait until its container runs.")
         return found
+
+    def find_pod(self, name: str) -> dict[str, Any] | None:
+        """The pod's object, where the servers are pods."""
+        return self.kube.get_or_none(self.pod_path(name)) if self.kube is not None else None
 
     def pod_path(self, name: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{name}"

@@ -99,19 +99,17 @@ class Unsealing:
             )
 
     def _sealed_by_hand(self, name: str) -> bool:
-        if self.doors.kube is None:
+        pod = self.doors.find_pod(name)
+        if pod is None:
             return False
-        pod = self.doors.pod(name)
         recorded = (pod["metadata"].get("annotations") or {}).get(RECORD)
         return recorded is not None and recorded == _life(pod)
 
     def _record(self, name: str) -> None:
         """Note on the pod that this life of its container has been unsealed; a restart makes the note void."""
-        if self.doors.kube is None:
-            return
-        pod = self.doors.pod(name)
-        life = _life(pod)
-        if life and (pod["metadata"].get("annotations") or {}).get(RECORD) != life:
+        pod = self.doors.find_pod(name)
+        life = _life(pod) if pod else ""
+        if pod and self.doors.kube and life and (pod["metadata"].get("annotations") or {}).get(RECORD) != life:
             body = {"metadata": {"annotations": {RECORD: life}}}
             self.doors.kube.request("PATCH", self.doors.pod_path(name), body=body, content_type=MERGE)
 
