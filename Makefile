@@ -55,8 +55,8 @@ roles-check: tools ## each role's argument_specs equals its defaults; each modul
 	python $(TOOLS)/check_roles.py
 	python $(TOOLS)/check_plugins.py
 
-sanity: tools ## ansible-test sanity on what is shipped, on each ansible-core whose Python is here
-	@$(TOOLS)/sanity $(PYTHONS)
+sanity: collection ## ansible-test sanity on what is shipped, on each ansible-core whose Python is here
+	@$(TOOLS)/sanity $(TARBALL) $(PYTHONS)
 
 units: tools ## unit tests on each ansible-core whose Python is here
 	@$(TOOLS)/units $(PYTHONS)
