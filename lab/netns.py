@@ -122,7 +122,8 @@ def script() -> str:
         [
             "ip link set lo up",
             f"ip addr replace {settings.LOCAL_RANGE} dev lo",
-            f"ip route replace {settings.SERVICE_RANGE} dev lo src {settings.CLUSTER.address}",
+            # local, so that kube-proxy's refusal of a Service without endpoints comes back at once
+            f"ip route replace local {settings.SERVICE_RANGE} dev lo src {settings.CLUSTER.address}",
             "echo 1 > /proc/sys/net/ipv4/ip_forward",
             "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter",
             "echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter",

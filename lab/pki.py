@@ -26,17 +26,17 @@ NODE_ADDRESSES = [f"198.18.2.{last}" for last in range(1, 255)]
 # user, groups; "own" ones get their rights from lab/manifests/objects/cluster.yaml
 USERS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     # file: (user, groups, API servers)
-    "admin": ("lab:admin", ["system:masters"], ["cluster", "harvester", "rancher"]),
+    "admin": ("lab-admin", ["system:masters"], ["cluster", "harvester", "rancher"]),
     "installer": (INSTALLER, ["system:masters"], ["cluster", "harvester", "rancher"]),
     "controller-manager": ("system:kube-controller-manager", [], ["cluster", "harvester", "rancher"]),
     "scheduler": ("system:kube-scheduler", [], ["cluster"]),
     "proxy": ("system:kube-proxy", [], ["cluster"]),
-    "kwok": ("lab:kwok", ["system:masters"], ["cluster"]),
-    "coredns": ("lab:coredns", [], ["cluster"]),
-    "rke2": ("lab:rke2", [], ["cluster"]),
-    "cilium": ("lab:cilium", [], ["cluster"]),
-    "storage": ("lab:storage", [], ["cluster"]),
-    "agent": ("lab:agent", [], ["cluster"]),
+    "kwok": ("lab-kwok", ["system:masters"], ["cluster"]),
+    "coredns": ("lab-coredns", [], ["cluster"]),
+    "rke2": ("lab-rke2", [], ["cluster"]),
+    "cilium": ("lab-cilium", [], ["cluster"]),
+    "storage": ("lab-storage", [], ["cluster"]),
+    "agent": ("lab-agent", [], ["cluster"]),
 }
 
 

@@ -21,6 +21,7 @@ from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, LabError
 
 Say = Callable[[str], None]
 PARTS = ("etcd", "kubernetes", "kwok", "coredns", "helm", "openbao", "kubectl")
+AGENT = SOURCES / "agent"
 FILLED = "filled"  # in the state directory: the name of the snapshot that the data began as
 
 
@@ -53,7 +54,7 @@ class Start:
         folder = self.lab.path("bin")
         folder.mkdir(exist_ok=True)
         wanted = list(PARTS)
-        if (SOURCES / "agent" / "__main__.py").exists():
+        if (AGENT / "__main__.py").exists():
             wanted.append("cert-manager")
         quiet: list[str] = []
         for name in wanted:
@@ -198,22 +199,20 @@ class Start:
             f"--volumes={self.lab.path('volumes')}",
         ]
         self._start(Program("emulator", argv, "emulated"))
-        if (SOURCES / "agent" / "__main__.py").exists():
+        if (AGENT / "__main__.py").exists():
             self._start_agent()
 
     def _start_agent(self) -> None:
         config = {
             "kubeconfig": str(pki.system_kubeconfig(self.lab, "cluster", "agent")),
-            "bin_dir": str(self.lab.path("bin")),
-            "run_dir": str(self.lab.path("pods")),
-            "log_dir": str(self.lab.path("log", "pods")),
-            "pod_range": settings.REAL_POD_RANGE,
-            "gateway": settings.GATEWAY,
-            "dns": settings.DNS_SERVICE,
-            "cluster_domain": settings.CLUSTER_DOMAIN,
-            "kubernetes_service": CLUSTER.first_service,
-            "images": str(stages.IMAGES),
+            "run": str(self.lab.path("pods")),
+            "bin": str(self.lab.path("bin")),
             "python": sys.executable,
+            "pods": settings.REAL_POD_RANGE,
+            "gateway": settings.GATEWAY,
+            "nameserver": settings.DNS_SERVICE,
+            "domain": settings.CLUSTER_DOMAIN,
+            "images": str(stages.IMAGES),
         }
         file = self.lab.path("etc", "agent.json")
         pki.write(file, json.dumps(config, indent=2).encode(), 0o600)
