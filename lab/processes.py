@@ -127,6 +127,20 @@ def marked(lab: Lab) -> list[int]:
     return found
 
 
+def strays(lab: Lab) -> list[int]:
+    """Daemons that a start killed at the wrong moment did not write down."""
+    all_marked = set(marked(lab))
+    kept = {running_pid(lab, file.stem) for file in lab.path("run").glob("*.json")}
+    return [pid for pid in all_marked - kept if parent(pid) not in all_marked]
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _reap() -> None:
     """Children of this very run would stay as zombies."""
     with suppress(ChildProcessError):

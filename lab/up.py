@@ -71,6 +71,7 @@ class Start:
         if not self.namespace.exists:
             # a lab whose namespace is gone (a reboot, a killed start) cannot have anything useful running
             processes.end(processes.marked(self.lab))
+        processes.end(processes.strays(self.lab))
         for folder in ("run", "log", "audit", "etc", "volumes", "charts"):
             self.lab.path(folder).mkdir(exist_ok=True)
         self.ports = state.ports(self.lab)
