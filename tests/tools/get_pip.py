@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ansible-test calls get-pip.py, made of the pip that every Python carries: no download from anywhere but the package index."""
+"""What ansible-test calls get-pip.py, made of the pip that every Python carries: nothing is downloaded."""
 
 from __future__ import annotations
 
