@@ -73,7 +73,7 @@ def test_nothing_to_say_about_what_is_right(tmp_path: pathlib.Path) -> None:
             "registry_note: a\nregistry_replicas",
             "registry_note has a default",
         ),
-        ("meta/service.yml", "4", "5", "its description says phase 5, its playbooks: 4"),
+        ("meta/service.yml", "4", "5", "its description says phase 5, the playbooks that name it: 4"),
         ("meta/service.yml", "registry", "harbor", "its description is named 'harbor'"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_missing_scenario(tmp_path: pathlib.Path) -> None:
         ("tags: [phase4, registry]", "tags: [phase4]", "the line of role registry lacks the tag registry"),
         ("tags: [phase4, registry]", "tags: registry", "the line of role registry lacks the tag phase4"),
         (".registry,", ".regsitry,", "there is no role regsitry"),
-        (".registry,", ".regsitry,", "its description says phase 4, its playbooks: none"),
+        (".registry,", ".regsitry,", "its description says phase 4, the playbooks that name it: none"),
     ],
 )
 def test_a_playbook_that_is_wrong(tmp_path: pathlib.Path, old: str, new: str, fault: str) -> None:
