@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import down, parts, schemas, status, up
+from lab import check, down, parts, schemas, status, up
+from lab.netns import Namespace
 from lab.settings import Lab, LabError
 
 say = functools.partial(print, flush=True)
@@ -23,6 +25,8 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     stop = commands.add_parser("down", help="stop the lab; the next start is a fresh cluster")
     stop.add_argument("--purge", action="store_true", help="remove logs too")
     commands.add_parser("status", help="show every part; exit code 1 when something does not run")
+    look = commands.add_parser("check", help="whether the platform on the lab keeps what the site promises")
+    look.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     get = commands.add_parser("parts", help="get the programs the lab runs")
     get.add_argument("names", nargs="*", help="parts or programs; all when none is named")
     write = commands.add_parser("schemas", help="write the schemas of API groups as files, for stand-in charts")
@@ -55,4 +59,13 @@ def run(options: argparse.Namespace) -> int:
     if options.command == "down":
         down.stop(lab, say, options.purge)
         return 0
+    if options.command == "check":
+        return look(lab, options.inside)
     return status.show(lab, say)
+
+
+def look(lab: Lab, inside: bool) -> int:
+    """The names that the checks use resolve inside the namespace only, so they run there."""
+    if inside:
+        return check.print_table(check.check(lab.path("kubeconfig")))
+    return subprocess.call([*Namespace(lab).enter, sys.executable, "-m", "lab", "check", "--inside"])

@@ -181,5 +181,5 @@ def _backend_problem(route: Object, services: Store) -> str:
             if service is None:
                 return f"Cannot load HTTPBackendRef {place}/{backend['name']}: service not found"
             if not any(port["port"] == backend.get("port") for port in service["spec"].get("ports") or []):
-                return f"Cannot load HTTPBackendRef {place}/{backend['name']}: service port {backend.get('port')} not found"
+                return f"Cannot load HTTPBackendRef {place}/{backend['name']}: port {backend.get('port')} not found"
     return ""

@@ -69,9 +69,9 @@ class Namespace:
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             with suppress(OSError):
-                if os.stat(f"/proc/{pid}/ns/mnt").st_ino and os.stat(f"/proc/{pid}/ns/net").st_ino != before:
-                    if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
-                        return
+                inside = os.stat(f"/proc/{pid}/ns/net").st_ino != before
+                if inside and Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
+                    return
             time.sleep(0.02)
         raise LabError(
             "Making the lab's namespace as an ordinary user: the kernel refused user namespaces. "

@@ -144,7 +144,7 @@ def _make(part: Part, say: Say) -> str:
 
 
 def _fetch(part: Part, work: Path, say: Say) -> str | None:
-    """Upstream's release, only when every program of the part has a pinned one; a failure leads on to the next source."""
+    """Upstream's release, when every program has a pinned one; no network leads on to the next source."""
     downloads: Mapping[str, Mapping[str, str]] = part.recipe.get("download", {})
     if not downloads or set(downloads) != set(part.programs):
         return None

@@ -71,7 +71,7 @@ class Lab:
         name = os.environ.get("LAB_NAME") or "lab"
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", name):
             raise LabError(
-                f"Naming the lab {name!r}: LAB_NAME takes up to 32 lower-case letters, digits and hyphens. Choose another."
+                f"Naming the lab {name!r}: LAB_NAME takes up to 32 lower-case letters, digits and hyphens. Mend it."
             )
         return cls(name)
 

@@ -5,11 +5,39 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from lab import controlplane, processes
+import yaml
+
+from lab import controlplane, processes, stages
 from lab.netns import Namespace
 from lab.settings import SOURCES, Lab
+
+HEADER = ("part", "what", "version", "pid", "MiB", "log")
+# The emulator is one process; what it stands in for is listed by name
+EMULATED = (
+    "Traefik's HelmChartConfig, GatewayClass, Gateway and HTTPRoute status (helm-controller, Traefik)",
+    "load balancer addresses (Cilium)",
+    "volumes of StorageClass harvester and their expansion (Harvester's CSI driver)",
+)
+
+
+@dataclass
+class Row:
+    name: str
+    kind: str
+    version: str
+    pid: str
+    memory: int
+    log: str
+
+    def words(self) -> tuple[str, ...]:
+        size = f"{self.memory / 2**20:.0f}" if self.memory else "-"
+        return (self.name, self.kind, self.version or "-", self.pid, size, self.log)
 
 
 def expected(lab: Lab) -> list[str]:
@@ -21,22 +49,57 @@ def expected(lab: Lab) -> list[str]:
     return names
 
 
-def show(lab: Lab, say: Callable[[str], None]) -> int:
-    rows = [("part", "what", "version", "pid", "MiB", "log")]
-    total, missing = 0, []
+def daemons(lab: Lab) -> list[Row]:
+    rows = []
     for name in expected(lab):
         pid = processes.running_pid(lab, name)
         record = processes.record(lab, name)
         kept = json.loads(record.read_text()) if record.exists() else {}
         memory = processes.resident_bytes(pid) if pid else 0
-        total += memory
-        if pid is None:
-            missing.append(name)
-        log = lab.path("log", f"{name}.log")
-        size = f"{memory / 2**20:.0f}" if pid else "-"
-        rows.append((name, kept.get("kind", "-"), kept.get("version") or "-", str(pid or "down"), size, str(log)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        say("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
-    say(f"{len(rows) - 1 - len(missing)} of {len(rows) - 1} run, {total / 2**20:.0f} MiB")
+        log = str(lab.path("log", f"{name}.log"))
+        rows.append(Row(name, kept.get("kind", "-"), kept.get("version", ""), str(pid or "down"), memory, log))
+    return rows
+
+
+def real_pods(lab: Lab) -> list[Row]:
+    """The programs behind pods of known images, found below the agent by the image's folder in their command line."""
+    agent = processes.running_pid(lab, "agent")
+    if agent is None or not stages.IMAGES.exists():
+        return []
+    children = processes.children()
+    pods: dict[str, int] = defaultdict(int)
+    memory: dict[str, int] = defaultdict(int)
+    for pid in children[agent]:
+        found = re.search(r"/pods/images/([^/\0]+)/", processes.command_line(pid))
+        if found:
+            pods[found[1]] += 1
+            below = [pid]
+            while below:
+                one = below.pop()
+                memory[found[1]] += processes.resident_bytes(one)
+                below.extend(children[one])
+    programs = {entry["name"]: str(entry.get("program", "")) for entry in yaml.safe_load(stages.IMAGES.read_text())}
+    logs = str(lab.path("pods", "logs"))
+    return [
+        Row(f"image {name}", "real", program, f"{pods[name]} containers", memory[name], logs)
+        for name, program in programs.items()
+    ]
+
+
+def show(lab: Lab, say: Callable[[str], None]) -> int:
+    rows = daemons(lab)
+    missing = [row.name for row in rows if row.pid == "down"]
+    total = sum(row.memory for row in rows)
+    pods = real_pods(lab)
+    lines = [HEADER, *(row.words() for row in [*rows, *pods])]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    for line in lines:
+        say("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    say("simulated by kwok: nodes, pods of all other images")
+    for what in EMULATED:
+        say(f"emulated by emulator: {what}")
+    real = sum(row.memory for row in pods)
+    say(f"{len(rows) - len(missing)} of {len(rows)} run; {total / 2**20:.0f} MiB, real pods {real / 2**20:.0f} MiB")
+    if missing:
+        say(f"down: {', '.join(missing)}; start with: make lab-up; read: {Path(lab.directory, 'log')}")
     return 1 if missing else 0

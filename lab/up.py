@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lab import controlplane, nodes, parts, pki, processes, seed, settings, snapshot, stages, state
+from lab import controlplane, nodes, parts, pki, processes, seed, settings, snapshot, stages, standins, state
 from lab.kube import Client
 from lab.netns import Namespace, available
 from lab.processes import Program
@@ -77,6 +77,7 @@ class Start:
         self.ports = state.ports(self.lab)
         pki.prepare(self.lab, self.ports)
         pki.write(self.lab.path("etc", "Corefile"), controlplane.corefile(self.lab).encode(), 0o644)
+        standins.prepare(self.lab)
         self.namespace.create(self.ports)
         self._forward()
         state.write_wrapper(self.lab, self.namespace)
@@ -95,7 +96,8 @@ class Start:
                 listener.bind(("127.0.0.1", self.ports[name]))
             except OSError as error:
                 raise LabError(
-                    f"Opening port {self.ports[name]} on 127.0.0.1: {error}. End what holds it, or remove {self.lab.path('ports.json')}."
+                    f"Opening port {self.ports[name]} on 127.0.0.1: {error}. "
+                    f"End what holds it, or remove {self.lab.path('ports.json')}."
                 ) from error
             listener.listen(128)
             listeners.append(listener)
