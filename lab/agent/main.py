@@ -46,7 +46,8 @@ class Agent:
         self._forget_unknown(await self._present())
 
         def told(kind: str, pod: Object) -> None:
-            loop.call_soon_threadsafe(self.seen, kind, pod)
+            if not end.is_set():
+                loop.call_soon_threadsafe(self.seen, kind, pod)
 
         self.services.api.follow(told, lambda: dict(self.known))
         sweeper = asyncio.create_task(self._sweep())
@@ -54,7 +55,10 @@ class Agent:
         sweeper.cancel()
         # the pods stay in the API, and the next agent starts them again: no status is written any more
         log.info("ending with %d pods", len(self.pods))
+        tasks = list(self.tasks.values())
         await asyncio.gather(*(pod.abandon(PATIENCE) for pod in self.pods.values()))
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE)
 
     async def _present(self) -> set[str]:
         while True:
