@@ -3,7 +3,6 @@ SHELL := /bin/sh
 LAB_NAME ?= lab
 PYTHONS ?= 3.13 3.12 3.11
 VENV ?= .venv
-RUN_DIRECTORY ?= .run
 COLLECTION := .ansible/collections/ansible_collections/harvester_rke2/platform
 TOOLS := tests/tools
 VERSION = $(shell sed -n 's/^version: *//p' galaxy.yml)
@@ -44,12 +43,7 @@ test: tools ## everything that proves it (what .ci/run calls)
 	@$(TOOLS)/steps lint roles-check sanity units collection-check integration molecule
 
 lint: tools ## ruff, mypy, yamllint, ansible-lint, shell syntax, changelog
-	ruff check .
-	$(TOOLS)/check-types
-	yamllint --strict .
-	ansible-lint --offline
-	@for script in $$(grep -rlE '^#!/bin/(ba)?sh' $(TOOLS) .ci); do sh -n $$script || exit 1; done
-	antsibull-changelog lint
+	@$(TOOLS)/lint
 
 roles-check: tools ## each role's argument_specs equals its defaults; each module is documented, grouped and honest
 	python $(TOOLS)/check_roles.py
