@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lab import controlplane, nodes, parts, pki, processes, seed, settings, snapshot, stages, standins, state
+from lab import controlplane, nodes, parts, pki, processes, seed, settings, snapshot, stages, state
+from lab.charts.build import build_charts
 from lab.kube import Client
 from lab.netns import Namespace, available
 from lab.processes import Program
@@ -77,7 +78,7 @@ class Start:
         self.ports = state.ports(self.lab)
         pki.prepare(self.lab, self.ports)
         pki.write(self.lab.path("etc", "Corefile"), controlplane.corefile(self.lab).encode(), 0o644)
-        standins.prepare(self.lab)
+        build_charts(self.lab.path("charts"))
         self.namespace.create(self.ports)
         self._forward()
         state.write_wrapper(self.lab, self.namespace)
