@@ -61,8 +61,7 @@ class SecretFile:
             self._part.unlink(missing_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             self._descriptor = os.open(self._part, flags, 0o600)
-            os.write(self._descriptor, b"\0" * _ROOM)
-            os.fsync(self._descriptor)
+            self._write(b"\0" * _ROOM)
             self._sync_directory()
         except OSError as exc:
             self.release()
@@ -71,9 +70,7 @@ class SecretFile:
     def commit(self, content: bytes) -> None:
         """Put the content in the reserved room, on the disk, under its name."""
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.pwrite(self._descriptor, view, len(content) - len(view)) :]
+            self._write(content)
             os.ftruncate(self._descriptor, len(content))
             os.fsync(self._descriptor)
             os.close(self._descriptor)
@@ -82,6 +79,13 @@ class SecretFile:
             self._sync_directory()
         except OSError as exc:
             raise self._error("Writing", exc) from None
+
+    def _write(self, content: bytes) -> None:
+        """From the start of the file, whole: a disk that fills up takes a part first and says so at the next try."""
+        written = 0
+        while written < len(content):
+            written += os.pwrite(self._descriptor, content[written:], written)
+        os.fsync(self._descriptor)
 
     def release(self) -> None:
         """Give the room back when nothing was committed."""
@@ -92,9 +96,11 @@ class SecretFile:
 
     def remove(self) -> None:
         try:
-            self.path.unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)
-            self._sync_directory()
+            there = [path for path in (self.path, self._part) if os.path.lexists(path)]
+            for path in there:
+                path.unlink(missing_ok=True)
+            if there:
+                self._sync_directory()
         except OSError as exc:
             raise self._error("Removing", exc) from None
 

@@ -84,13 +84,13 @@ not_after:
   sample: "2041-11-22T10:00:00Z"
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _ansible_vault as av  # noqa: E402
-from ..module_utils._ansible_kube import run  # noqa: E402
-from ..module_utils._errors import Unreachable  # noqa: E402
+from ..module_utils import _ansible_vault as av
+from ..module_utils._ansible_kube import run
+from ..module_utils._errors import Unreachable
 
 WARN_HOURS = 2 * 8760
 

@@ -123,11 +123,11 @@ spool:
   type: str
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ..module_utils import _ansible_vault as av  # noqa: E402
-from ..module_utils._ansible_kube import run  # noqa: E402
-from ..module_utils._errors import PlatformError  # noqa: E402
+from ..module_utils import _ansible_vault as av
+from ..module_utils._ansible_kube import run
+from ..module_utils._errors import PlatformError
 
 
 def main() -> None:

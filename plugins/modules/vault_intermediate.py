@@ -134,12 +134,12 @@ objects:
   sample: [{kind: mount, name: pki_int, result: created}]
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _ansible_vault as av  # noqa: E402
-from ..module_utils._ansible_kube import run  # noqa: E402
+from ..module_utils import _ansible_vault as av
+from ..module_utils._ansible_kube import run
 
 WARN_HOURS = 8760
 URLS = ("issuing_certificates", "crl_distribution_points", "ocsp_servers")

@@ -161,12 +161,12 @@ planned:
   type: str
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _ansible_vault as av  # noqa: E402
-from ..module_utils._ansible_kube import run  # noqa: E402
+from ..module_utils import _ansible_vault as av
+from ..module_utils._ansible_kube import run
 
 NEEDS: dict[str, list[str]] = {
     "policy": ["name"],

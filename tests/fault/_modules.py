@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,8 @@ class Outcome:
         return str(self.result.get("msg", ""))
 
 
-def start(name: str, params: dict[str, Any], *, check: bool = False) -> subprocess.Popen[bytes]:
+def start(name: str, params: dict[str, Any], *, check: bool = False, largest_file: int = 0) -> subprocess.Popen[bytes]:
+    """``largest_file`` makes the disk full for this process beyond that many bytes a file."""
     arguments = {"ANSIBLE_MODULE_ARGS": {**params, "_ansible_check_mode": check, "_ansible_diff": True}}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VAULT_")}
     process = subprocess.Popen(
@@ -53,12 +55,17 @@ def start(name: str, params: dict[str, Any], *, check: bool = False) -> subproce
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**environment, "PYTHONPATH": collections(), "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=functools.partial(_limit, largest_file) if largest_file else None,
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(arguments).encode())
     process.stdin.close()
     process.stdin = None
     return process
+
+
+def _limit(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def finish(process: subprocess.Popen[bytes], timeout: float = 300) -> Outcome:

@@ -55,6 +55,11 @@ class Node:
         return f"http://{self.address}:8200"
 
     def start(self) -> Node:
+        self.launch()
+        self.answering()
+        return self
+
+    def launch(self) -> None:
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         joins = "\n".join(f'  retry_join {{ leader_api_addr = "http://{peer}:8200" }}' for peer in self.peers)
@@ -67,13 +72,16 @@ class Node:
                 stderr=log,
                 env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.directory)},
             )
+
+    def answering(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended at once: {(self.directory / 'log').read_text()[-2000:]}")
             try:
                 self.call("GET", "sys/seal-status")
-                return self
+                return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         raise RuntimeError(f"{self.name} does not answer: {(self.directory / 'log').read_text()[-2000:]}")
@@ -107,6 +115,12 @@ class Node:
         answer: dict[str, Any] = self.call("GET", "sys/seal-status")
         return answer
 
+    def active(self) -> bool:
+        try:
+            return bool(self.call("GET", "sys/leader")["is_self"])
+        except OSError:
+            return False
+
     def unsealed(self, timeout: float = 30) -> bool:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -139,7 +153,9 @@ class Servers:
 
     def start(self) -> Servers:
         for node in self.nodes:
-            node.start()
+            node.launch()
+        for node in self.nodes:
+            node.answering()
         return self
 
     def stop(self) -> None:
