@@ -31,9 +31,16 @@ WAIT_OPTIONS: dict[str, Any] = {
 }
 
 
+class _QuietModule(AnsibleModule):
+    """Ansible logs every parameter to the system's log, and objects may hold Secrets."""
+
+    def _log_invocation(self) -> None:
+        self.log(f"{self._name} was called (its parameters are not logged)")
+
+
 def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
     """An AnsibleModule that has the connection options, on a Python that has what they need."""
-    module = AnsibleModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
+    module = _QuietModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
     if _LIBRARY_ERROR is not None:
         module.fail_json(msg=missing_required_lib("PyYAML"), exception=_LIBRARY_ERROR)
     return module

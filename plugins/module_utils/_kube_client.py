@@ -202,6 +202,9 @@ class KubeClient:
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if uid:
             body["preconditions"] = {"uid": uid}
+        if dry_run:
+            # The server reads the options from the body alone; the query is there for whoever reads the audit log.
+            body["dryRun"] = ["All"]
         try:
             self.request("DELETE", path, body=body, query={"dryRun": "All"} if dry_run else None)
         except ApiError as exc:

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+
+"""What Helm has written down about its releases (private to this collection)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from ._errors import PlatformError
+from ._kube_client import MERGE, ApiError, KubeClient
+
+DIGEST = "platform.harvester-rke2.io/digest"
+_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+def revisions(client: KubeClient, namespace: str = "", name: str = "") -> list[dict[str, Any]]:
+    """Metadata of Helm's release Secrets: without their data, which is big and full of values."""
+    path = f"/api/v1/namespaces/{namespace}/secrets" if namespace else "/api/v1/secrets"
+    selector = f"owner=helm,name={name}" if name else "owner=helm"
+    query: dict[str, Any] = {"labelSelector": selector, "limit": 500}
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = client.request("GET", path, query=query, accept=_METADATA_ONLY)
+        found += [item["metadata"] for item in answer.get("items") or []]
+        query["continue"] = (answer.get("metadata") or {}).get("continue")
+        if not query["continue"]:
+            return found
+
+
+def newest(metas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a release: its newest revision."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for meta in metas:
+        labels = meta.get("labels") or {}
+        entry = {
+            "name": labels.get("name", ""),
+            "namespace": meta["namespace"],
+            "revision": int(labels.get("version") or 0),
+            "status": labels.get("status", ""),
+            "digest": (meta.get("annotations") or {}).get(DIGEST, ""),
+            "secret": meta["name"],
+        }
+        key = (entry["namespace"], entry["name"])
+        if key not in best or best[key]["revision"] < entry["revision"]:
+            best[key] = entry
+    return [best[key] for key in sorted(best)]
+
+
+def find(client: KubeClient, namespace: str, name: str) -> dict[str, Any]:
+    found = newest(revisions(client, namespace, name))
+    if not found:
+        raise PlatformError(
+            f"Looking for the Helm release {namespace}/{name}", "there is none", "Deploy its chart first."
+        )
+    return found[0]
+
+
+def objects(client: KubeClient, release: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a release's manifest (its hooks are not among them)."""
+    doing = f"Reading the Helm release {release['namespace']}/{release['name']}"
+    secret = client.request("GET", f"/api/v1/namespaces/{release['namespace']}/secrets/{release['secret']}")
+    try:
+        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
+        content = json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
+        documents = list(yaml.load_all(content["manifest"], Loader=_Loader))
+    except (KeyError, ValueError, binascii.Error, gzip.BadGzipFile, yaml.YAMLError) as exc:
+        raise PlatformError(doing, f"its Secret cannot be decoded ({type(exc).__name__})") from None
+    result = []
+    for document in documents:
+        if not isinstance(document, dict) or not document.get("kind"):
+            continue
+        meta = document.setdefault("metadata", {})
+        try:
+            resource = client.resource(document["apiVersion"], document["kind"])
+        except PlatformError:
+            # Helm keeps what it has applied, even when the kind has gone since.
+            continue
+        if resource.namespaced and not meta.get("namespace"):
+            meta["namespace"] = release["namespace"]
+        result.append(document)
+    return result
+
+
+def annotate(client: KubeClient, namespace: str, name: str, digest: str, *, check: bool) -> bool:
+    """Keep the digest of chart and values with the release's newest revision; False if it is there."""
+    release = find(client, namespace, name)
+    if release["digest"] == digest:
+        return False
+    body = {"metadata": {"annotations": {DIGEST: digest}}}
+    path = f"/api/v1/namespaces/{namespace}/secrets/{release['secret']}"
+    query = {"fieldManager": "harvester-rke2-platform", "dryRun": "All" if check else None}
+    try:
+        client.request("PATCH", path, body=body, content_type=MERGE, query=query)
+    except ApiError as exc:
+        raise PlatformError(f"Annotating the Helm release {namespace}/{name}", exc.message) from exc
+    return True
