@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -50,7 +51,9 @@ async def attempt(target: Target, action: Object, timeout: float) -> str | None:
             return None
     except TimeoutError:
         return "context deadline exceeded"
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return os.strerror(error.errno).lower() if error.errno else str(error)
+    except ValueError as error:
         return str(error)
     return f"the lab knows no probe of type {', '.join(action)}"
 
