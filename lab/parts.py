@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -144,28 +145,32 @@ def _make(part: Part, say: Say) -> str:
 
 
 def _fetch(part: Part, work: Path, say: Say) -> str | None:
-    """Upstream's release, when every program has a pinned one; no network leads on to the next source."""
-    downloads: Mapping[str, Mapping[str, str]] = part.recipe.get("download", {})
-    if not downloads or set(downloads) != set(part.programs):
+    """Upstream's release where it is pinned for this machine; no network leads on to the next source."""
+    source = part.recipe.get("download", {}).get(platform.machine())
+    if source is None:
         return None
+    archive = work / "archive"
+    kind = next(name for name in ("sha512", "sha256") if name in source)
+    digest = hashlib.new(kind)
     try:
-        for program, source in downloads.items():
-            with urllib.request.urlopen(source["url"], timeout=60) as answer:
-                data = answer.read()
-            if hashlib.sha256(data).hexdigest() != source["sha256"]:
-                raise LabError(f"Downloading {source['url']}: the checksum differs. Do not use it; check the network.")
-            if "member" in source:
-                archive = work / "archive"
-                archive.write_bytes(data)
-                with tarfile.open(archive) as tar:
-                    member = tar.extractfile(source["member"])
-                    assert member is not None, source["member"]
-                    data = member.read()
-                archive.unlink()
-            (work / program).write_bytes(data)
+        with urllib.request.urlopen(source["url"], timeout=10) as answer, archive.open("wb") as file:
+            while block := answer.read(1 << 20):
+                digest.update(block)
+                file.write(block)
     except OSError as error:
-        say(f"part {part.name} {part.version}: no release from upstream ({error}); building it")
+        archive.unlink(missing_ok=True)
+        say(f"part {part.name} {part.version}: no release from upstream ({error}); next source")
         return None
+    if digest.hexdigest() != source[kind]:
+        raise LabError(f"Downloading {source['url']}: its {kind} differs. Do not use it; check the network.")
+    with tarfile.open(archive) as tar:
+        for program, name in source["members"].items():
+            member = tar.extractfile(name)
+            if member is None:
+                raise LabError(f"Unpacking {source['url']}: {name} is no file in it. Mend lab/parts.yaml.")
+            with (work / program).open("wb") as file:
+                shutil.copyfileobj(member, file)
+    archive.unlink()
     return "downloaded"
 
 

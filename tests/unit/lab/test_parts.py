@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -45,7 +49,8 @@ def test_every_part_is_pinned() -> None:
         else:
             assert all(digest.startswith("sha256:") for digest in part.recipe["pypi"]["hashes"])
         for download in part.recipe.get("download", {}).values():
-            assert len(download["sha256"]) == 64
+            assert len(download.get("sha256", "")) == 64 or len(download["sha512"]) == 128
+            assert part.version in download["url"] and set(download["members"]) == set(part.programs)
 
 
 def test_a_part_is_found_by_the_name_of_its_program() -> None:
@@ -86,14 +91,41 @@ def test_the_users_folder_comes_before_the_cache(empty_cache: Path, monkeypatch:
     assert parts.find(part) == {"etcd": own / "etcd"}
 
 
+def released(folder: Path, checksum: str | None = None) -> parts.Part:
+    """A part whose release lies in a folder."""
+    archive = folder / "release.tar.gz"
+    (folder / "x").write_text("program")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder / "x", "bin/x")
+    digest = checksum or hashlib.sha256(archive.read_bytes()).hexdigest()
+    source = {"url": archive.as_uri(), "sha256": digest, "members": {"x": "bin/x"}}
+    recipe = {"download": {platform.machine(): source}, "go": {"folder": "x", "packages": {"x": "."}}}
+    return parts.Part("x", "1.0.0", recipe)
+
+
+def test_a_pinned_release_is_downloaded(empty_cache: Path) -> None:
+    said: list[str] = []
+    part = released(empty_cache)
+    found = parts.get(part, said.append)
+    assert found["x"].read_text() == "program" and os.access(found["x"], os.X_OK)
+    assert "downloaded" in said[-1]
+    assert parts.get(part, said.append) == found and ": ready" in said[-1]
+
+
 def test_a_release_with_another_checksum_is_refused(empty_cache: Path) -> None:
-    file = empty_cache / "release"
-    file.write_text("not what was pinned")
-    download = {"x": {"url": file.as_uri(), "sha256": "0" * 64}}
-    recipe = {"download": download, "go": {"folder": "x", "packages": {"x": "."}}}
-    with pytest.raises(LabError, match="checksum differs"):
-        parts.get(parts.Part("x", "1.0.0", recipe), lambda line: None)
+    with pytest.raises(LabError, match="sha256 differs"):
+        parts.get(released(empty_cache, "0" * 64), lambda line: None)
     assert not list((empty_cache / "cache" / "harvester_rke2" / "parts").glob(".x-*"))
+
+
+def test_without_a_network_the_next_source_is_taken(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = released(empty_cache)
+    (empty_cache / "release.tar.gz").unlink()
+    monkeypatch.setenv("PATH", "")
+    said: list[str] = []
+    with pytest.raises(LabError, match="no Go compiler"):
+        parts.get(part, said.append)
+    assert "no release from upstream" in said[0]
 
 
 def test_without_a_compiler_the_mend_is_said(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
