@@ -42,7 +42,8 @@ lab-status: tools ## every part: real, simulated or emulated, version, memory, l
 test: tools ## everything that proves it (what .ci/run calls)
 	@$(TOOLS)/steps lint roles-check sanity units collection-check integration molecule
 
-lint: tools ## ruff, mypy, yamllint, ansible-lint, shell syntax, changelog
+lint: tools ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
+	@$(TOOLS)/system-packages shellcheck
 	@$(TOOLS)/lint
 
 roles-check: tools ## each role's argument_specs equals its defaults; each module is documented, grouped and honest
@@ -50,6 +51,7 @@ roles-check: tools ## each role's argument_specs equals its defaults; each modul
 	python $(TOOLS)/check_plugins.py
 
 sanity: collection ## ansible-test sanity on what is shipped, on each ansible-core whose Python is here
+	@$(TOOLS)/system-packages shellcheck
 	@$(TOOLS)/sanity $(TARBALL) $(PYTHONS)
 
 units: tools ## unit tests on each ansible-core whose Python is here
@@ -83,4 +85,4 @@ lock: tools ## resolve requirements*.in into requirements*.txt again
 	$(TOOLS)/lock
 
 clean: ## what can be made again; labs and the cache of parts stay
-	rm -rf .venv .venv-* .run .ansible/home .ansible/sanity .mypy_cache .ruff_cache .pytest_cache site tests/output
+	rm -rf .venv .venv-* .run .ansible/home .mypy_cache .ruff_cache .pytest_cache site tests/output

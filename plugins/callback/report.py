@@ -172,5 +172,5 @@ def module_executions(action: str, result: typing.Mapping[str, typing.Any]) -> i
     said = result.get("module_executions")
     if isinstance(said, int):
         return said
-    namespace, _, name = action.rpartition(".")
+    namespace, _dot, name = action.rpartition(".")
     return 0 if namespace in ("", "ansible.builtin", "ansible.legacy") and name in CONTROLLER_ONLY else 1

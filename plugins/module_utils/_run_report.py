@@ -16,7 +16,7 @@ import pathlib
 import re
 import tempfile
 import typing
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

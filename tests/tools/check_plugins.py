@@ -109,7 +109,7 @@ def check_skips(root: pathlib.Path) -> list[str]:
             bare = any(ast.unparse(item) in MARKS for item in getattr(node, "decorator_list", []))
             if bare or (isinstance(node, ast.Call) and without_reason(node)):
                 faults.append(f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}: a skip without a reason")
-    for path in sorted((root / "tests/sanity").glob("ignore-*.txt")):
+    for path in sorted((root / "tests/sanity").glob("ignore*.txt")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if line.strip() and not line.lstrip().startswith("#") and "#" not in line:
                 faults.append(f"{path.relative_to(root)}:{number}: an ignored sanity test without a reason (# why)")

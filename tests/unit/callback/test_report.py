@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import typing
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.callback.report import module_executions
