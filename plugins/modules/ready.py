@@ -22,7 +22,8 @@ description:
   - In check mode it looks once and never fails, because what is missing may be what the run would make.
 options:
   objects:
-    description: Objects by C(apiVersion), C(kind) and C(metadata); other fields are ignored.
+    description:
+      - Objects, by C(apiVersion), C(kind) and C(metadata), or by C(api_version), C(kind), C(name) and C(namespace).
     type: list
     elements: dict
     default: []
@@ -144,14 +145,24 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+def _reference(obj: dict[str, Any]) -> dict[str, Any]:
+    """Both ways of naming an object become one."""
+    meta = dict(obj.get("metadata") or {})
+    for key in ("name", "namespace"):
+        if obj.get(key):
+            meta[key] = obj[key]
+    return {
+        "apiVersion": obj.get("apiVersion") or obj.get("api_version"),
+        "kind": obj.get("kind"),
+        "metadata": {key: meta[key] for key in ("name", "namespace") if meta.get(key)},
+    }
+
+
 def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
     try:
         client = KubeClient.from_options(params, attempts=2 if check else 6)
-        references = [
-            {key: obj[key] for key in ("apiVersion", "kind", "metadata") if key in obj} for obj in params["objects"]
-        ]
-        targets = [Target.of(item.obj) for item in read(references, [])]
+        targets = [Target.of(item.obj) for item in read([_reference(obj) for obj in params["objects"]], [])]
         targets += of_applysets(client, params["applysets"])
         targets += of_releases(client, params["releases"])
         waiter = Waiter(client, targets)

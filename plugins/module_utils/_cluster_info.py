@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+
+"""What a run needs to know about a cluster, read at once (private to this collection)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import _helm_release as helm
+from ._applyset import ID, NAMESPACE
+from ._errors import PlatformError, Unreachable
+from ._kube_client import ApiError, KubeClient
+
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_GATEWAYS = "gateways.gateway.networking.k8s.io"
+_BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+NOTHING: dict[str, Any] = {
+    "reachable": False,
+    "why": "",
+    "version": "",
+    "server": "",
+    "releases": [],
+    "applysets": [],
+    "crds": [],
+    "gateway_api_version": "",
+    "storage_classes": [],
+    "nodes": 0,
+    "root_ca_certificate": "",
+}
+
+
+def read(client: KubeClient) -> dict[str, Any]:
+    """Everything about the cluster itself; it is unreachable rather than a failure when nothing answers."""
+    try:
+        version = client.request("GET", "/version")
+    except Unreachable as exc:
+        return {**NOTHING, "server": client.config.server, "why": exc.why}
+    parts: dict[str, Callable[[KubeClient], Any]] = {
+        "releases": _releases,
+        "applysets": _applysets,
+        "_crds": _crds,
+        "storage_classes": _storage_classes,
+        "nodes": _nodes,
+    }
+    try:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            found = dict(zip(parts, pool.map(lambda part: part(client), parts.values()), strict=True))
+    except ApiError as exc:
+        if exc.status in (401, 403):
+            raise PlatformError(
+                f"Reading the state of the cluster {client.config.server}",
+                f"the user of context '{client.config.context}' in {client.config.source} may not ({exc.message})",
+                "Its credential may have expired: make a new kubeconfig (phase 0).",
+            ) from exc
+        raise
+    crds = found.pop("_crds")
+    return {
+        **NOTHING,
+        **found,
+        "reachable": True,
+        "version": str(version.get("gitVersion", "")),
+        "server": client.config.server,
+        "crds": sorted(crds),
+        "gateway_api_version": crds.get(_GATEWAYS, "").removeprefix("v"),
+    }
+
+
+def _releases(client: KubeClient) -> list[dict[str, Any]]:
+    return [
+        {key: release[key] for key in ("name", "namespace", "revision", "status", "digest")}
+        for release in helm.newest(helm.revisions(client))
+    ]
+
+
+def _applysets(client: KubeClient) -> list[str]:
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+    answer = client.request("GET", path, query={"labelSelector": ID}, accept=_METADATA)
+    names = [item["metadata"]["name"] for item in answer.get("items") or []]
+    return sorted(name.removeprefix("applyset-") for name in names if name.startswith("applyset-"))
+
+
+def _crds(client: KubeClient) -> dict[str, str]:
+    """Name to Gateway API bundle version; without their schemas, which are megabytes."""
+    answer = client.request("GET", _CRDS, accept=_METADATA)
+    return {
+        item["metadata"]["name"]: str((item["metadata"].get("annotations") or {}).get(_BUNDLE_VERSION, ""))
+        for item in answer.get("items") or []
+    }
+
+
+def _storage_classes(client: KubeClient) -> list[dict[str, Any]]:
+    answer = client.request("GET", "/apis/storage.k8s.io/v1/storageclasses")
+    return [
+        {
+            "name": item["metadata"]["name"],
+            "provisioner": item.get("provisioner", ""),
+            "default": (item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true",
+            "expandable": bool(item.get("allowVolumeExpansion")),
+            "binding_mode": item.get("volumeBindingMode", "Immediate"),
+        }
+        for item in answer.get("items") or []
+    ]
+
+
+def _nodes(client: KubeClient) -> int:
+    answer = client.request("GET", "/api/v1/nodes", query={"limit": 500}, accept=_METADATA)
+    return len(answer.get("items") or []) + int((answer.get("metadata") or {}).get("remainingItemCount") or 0)
+
+
+def root_ca(client: KubeClient, namespace: str, name: str) -> str:
+    """The certificate of the root CA, or an empty string while there is none; its key never leaves this function."""
+    secret = client.get_or_none(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    if secret is None:
+        return ""
+    encoded = (secret.get("data") or {}).get("tls.crt")
+    if not encoded:
+        raise PlatformError(
+            f"Reading the root CA from Secret {namespace}/{name}", "it has no tls.crt", "Look who has changed it."
+        )
+    return base64.b64decode(encoded).decode()

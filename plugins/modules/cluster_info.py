@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+# GNU General Public License v3.0+ (see LICENSES or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Module cluster_info: what a run needs to know about the cluster, in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_info
+short_description: Read the state of a cluster in one call
+version_added: 1.0.0
+description:
+  - Reads version, nodes, storage classes, CustomResourceDefinitions, bundles and Helm releases (with the digests that
+    M(harvester_rke2.platform.charts) keeps), so that no role has to ask again.
+  - A cluster that does not exist or does not answer is no failure but V(false) in C(reachable). A credential that is
+    refused is a failure.
+options:
+  harvester_kubeconfig:
+    description:
+      - Kubeconfig of the Harvester cluster, which keeps the root CA.
+      - Without it, or while the root CA does not exist, C(root_ca_certificate) is empty.
+    type: path
+  keys_namespace:
+    description: Namespace of the root CA's Secret on Harvester.
+    type: str
+    default: ''
+  root_ca_name:
+    description: Name of that Secret.
+    type: str
+    default: root-ca
+extends_documentation_fragment:
+  - harvester_rke2.platform.attributes
+  - harvester_rke2.platform.attributes.info_module
+  - harvester_rke2.platform.kubernetes
+author:
+  - The harvester_rke2.platform authors (@harvester-rke2)
+"""
+
+EXAMPLES = r"""
+- name: Read the state of the cluster
+  harvester_rke2.platform.cluster_info:
+    kubeconfig: "{{ platform_kubeconfig }}"
+    harvester_kubeconfig: "{{ platform_harvester_kubeconfig }}"
+    keys_namespace: "{{ platform_keys_namespace }}"
+  register: info
+"""
+
+RETURN = r"""
+state:
+  description: The state; every key is always there.
+  returned: always
+  type: dict
+  contains:
+    reachable:
+      description: Whether the API answered.
+      type: bool
+    why:
+      description: Why it did not.
+      type: str
+    version:
+      description: Version of the API server, such as V(v1.34.8+rke2r2).
+      type: str
+    server:
+      description: Address of the API server.
+      type: str
+    nodes:
+      description: Number of nodes.
+      type: int
+    releases:
+      description: Helm releases by C(name), C(namespace), C(revision), C(status) and C(digest).
+      type: list
+      elements: dict
+    applysets:
+      description: Names of the bundles that have been applied.
+      type: list
+      elements: str
+    crds:
+      description: Names of the CustomResourceDefinitions.
+      type: list
+      elements: str
+    gateway_api_version:
+      description: Version of the Gateway API's definitions without C(v), or an empty string.
+      type: str
+    storage_classes:
+      description: Storage classes by C(name), C(provisioner), C(default), C(expandable) and C(binding_mode).
+      type: list
+      elements: dict
+    root_ca_certificate:
+      description: Certificate of the root CA (PEM), or an empty string.
+      type: str
+"""
+
+from typing import Any
+
+from ..module_utils import _cluster_info as info
+from ..module_utils._ansible_kube import kube_module, run
+from ..module_utils._errors import NoConnection, Unreachable
+from ..module_utils._kube_client import KubeClient
+
+ARGUMENTS: dict[str, Any] = {
+    "harvester_kubeconfig": {"type": "path"},
+    "keys_namespace": {"type": "str", "default": "", "no_log": False},
+    "root_ca_name": {"type": "str", "default": "root-ca"},
+}
+# What has gone for good must be told soon: a fresh controller runs all phases in check mode.
+_ATTEMPTS = 3
+
+
+def execute(params: dict[str, Any]) -> dict[str, Any]:
+    """Everything but the frame of the module."""
+    try:
+        state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS))
+    except NoConnection as exc:
+        state = {**info.NOTHING, "why": str(exc)}
+    if params["harvester_kubeconfig"] and params["keys_namespace"]:
+        try:
+            harvester = KubeClient.from_options({"kubeconfig": params["harvester_kubeconfig"]}, attempts=_ATTEMPTS)
+            state["root_ca_certificate"] = info.root_ca(harvester, params["keys_namespace"], params["root_ca_name"])
+        except Unreachable as exc:
+            state["harvester_why"] = str(exc)
+    return {"state": state}
+
+
+def main() -> None:
+    module = kube_module(ARGUMENTS, supports_check_mode=True)
+    run(module, lambda: execute(module.params))
+
+
+if __name__ == "__main__":
+    main()
