@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
-
+from ansible_collections.harvester_rke2.platform.plugins.lookup.services import (
+    COLLECTION_ROLES,
+    SHARED_ROLE,
+    read,
+    role_directories,
+    scope_of,
+)
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _configuration
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
-SHARED = "platform"
+# What the role platform itself sets is no user's variable, but bears its prefix.
+SET_BY_US = {"platform_state", "platform_root_ca_certificate"}
 display = Display()
 
 
@@ -25,36 +34,67 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
 
-    def _declared(self) -> dict[str, set[str]]:
-        """Role name to the variables that its argument specification declares."""
-        declared: dict[str, set[str]] = {}
-        for path in sorted(ROLES.glob("*/meta/argument_specs.yml")):
-            content = self._loader.load_from_file(str(path))
-            options: set[str] = set()
-            for entry in content["argument_specs"].values():
-                options |= set(entry.get("options") or {})
-            declared[path.parents[1].name] = options
+    def _declared(self) -> dict[Path, dict[str, Any]]:
+        """Role to the options that its argument specification declares."""
+        declared: dict[Path, dict[str, Any]] = {}
+        for role in sorted({*COLLECTION_ROLES.iterdir(), *role_directories().values()}):
+            path = role / "meta" / "argument_specs.yml"
+            if path.exists():
+                entries = read(path, self._loader)["argument_specs"].values()
+                options = [(entry.get("options") or {}).items() for entry in entries]
+                declared[role] = dict(itertools.chain(*options))
         return declared
 
+    def _values(self, role: Path, names: set[str], variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The values of a role's variables, as its templates would see them, and a fault for each that has none."""
+        templar = self._templar.copy_with_new_env(available_variables=scope_of(role, variables, self._loader))
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for name in sorted(names):
+            try:
+                values[name] = templar.template(variables[name])
+            except AnsibleError as error:
+                faults.append(f"{name} cannot be evaluated ({error}): correct its expression.")
+        return values, faults
+
+    def _names(self, declared: Mapping[Path, Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
+        known = set[str]().union(*declared.values())
+        for role in declared:
+            if role.name != SHARED_ROLE:
+                for sentence in _configuration.unknown_names(variables, known, f"{role.name}_"):
+                    display.warning(sentence)
+        return _configuration.unknown_names(set(variables) - SET_BY_US, known, f"{SHARED_ROLE}_")
+
+    def _services(self, pools: Any, variables: dict[str, Any]) -> list[str]:
+        # Asked for here and not by an argument, which would be evaluated first, with values of the wrong type in it.
+        lookup = lookup_loader.get("harvester_rke2.platform.services", loader=self._loader, templar=self._templar)
+        try:
+            services = lookup.run([], variables)
+        except AnsibleError as error:
+            return [str(error)]
+        return _configuration.check_services(services, pools, role_directories())
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check names, values and how the services fit together; fail with all faults at once."""
+        """Check names, types, values and how the services fit together; fail with all faults at once."""
         super().run(tmp, task_vars)
+        self.validate_argument_spec(argument_spec={})
         variables = dict(task_vars or {})
-        _, arguments = self.validate_argument_spec(
-            argument_spec={"services": {"type": "list", "elements": "dict", "required": True}}
-        )
         declared = self._declared()
-        # What the platform role itself registers and sets is no user's variable.
-        internal = {"platform_state", "platform_root_ca_certificate"}
-        known = set().union(*declared.values()) | internal
-        faults = _configuration.unknown_names(variables, known, f"{SHARED}_")
-        for role in sorted(set(declared) - {SHARED}):
-            for sentence in _configuration.unknown_names(variables, known, f"{role}_"):
-                display.warning(sentence)
-        own = {name: self._templar.template(variables[name]) for name in sorted(known & set(variables)) if name.startswith(f"{SHARED}_")}
-        faults += _configuration.check(own, arguments["services"])
-        sizes = {name: self._templar.template(variables[name]) for name in sorted(known & set(variables)) if name.endswith("_size")}
-        faults += _configuration.check_quantities(sizes)
+        faults = self._names(declared, variables)
+        values: dict[str, Any] = {}
+        mistyped: list[str] = []
+        for role, options in declared.items():
+            found, unusable = self._values(role, set(options) & set(variables), variables)
+            mistyped += unusable + _configuration.check_types(role.name, options, found)
+            values |= found
+        faults += mistyped
+        # What a value of the wrong type means for the others is not worth guessing.
+        if not mistyped:
+            faults += _configuration.check(values)
+            faults += _configuration.check_quantities(values)
+            pools = values["platform_pools"]
+            faults += [] if _configuration.check_pools(pools) else self._services(pools, variables)
         if faults:
-            raise AnsibleError("The configuration was refused and nothing was touched:\n" + "\n".join(f"  - {fault}" for fault in faults))
+            listed = "\n".join(f"  - {fault}" for fault in faults)
+            return {"failed": True, "msg": f"The configuration was refused and nothing was touched:\n{listed}"}
         return {"changed": False, "module_executions": 0}

@@ -14,7 +14,8 @@ author: The harvester_rke2.platform authors (@harvester-rke2)
 version_added: 0.1.0
 short_description: What a phase needs and earlier phases have not made yet
 description:
-  - Returns one sentence for each requirement of the phase's services that is not deployed; each names the phase to run first.
+  - Returns one sentence for each requirement of the phase's services that is not deployed, which names the phase to run
+    first.
 positional: phase, state, planned
 options:
   _input:
@@ -65,7 +66,8 @@ def missing_ground(
         for needed in service["requires"] if service["phase"] == phase else []:
             first = by_name[needed]["phase"]
             if first < phase and needed not in deployed and first not in done:
-                sentences.append(f"{service['name']} needs {needed}, which phase {first} makes: run it first (--tags phase{first}).")
+                mend = f"run it first (--tags phase{first})."
+                sentences.append(f"{service['name']} needs {needed}, which phase {first} makes: {mend}")
     return sentences
 
 

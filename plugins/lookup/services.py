@@ -11,14 +11,14 @@ author: The harvester_rke2.platform authors (@harvester-rke2)
 version_added: 0.1.0
 short_description: Descriptions of the platform's services
 description:
-  - Returns the description (C(meta/service.yml)) of each service that is enabled, its strings templated in the scope of the
-    role's own defaults under the play's variables, checked and completed with its defaults.
+  - Returns the description (C(meta/service.yml)) of each service that is enabled, its strings templated in the scope of
+    the role's own defaults under the play's variables, checked and completed with its defaults.
   - Services are the roles of this collection and of C(roles_path) that have a C(meta/service.yml). A service is enabled
     unless the variable C(<role>_enabled) is false.
   - To each description are added C(path), the role's folder, and C(hooks), the names of its own task files.
 options:
   _terms:
-    description: Names of services. Without any, all enabled ones. A service named here is returned even when it is not enabled.
+    description: Names of services. Without any, all enabled ones. A service named here is returned also when disabled.
     type: list
     elements: str
   phase:
@@ -39,22 +39,24 @@ _raw:
   elements: dict
 """
 
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from ansible import constants as C  # noqa: E402
-from ansible.errors import AnsibleError  # noqa: E402
-from ansible.module_utils.parsing.convert_bool import boolean  # noqa: E402
-from ansible.plugins.lookup import LookupBase  # noqa: E402
-
-from ansible_collections.harvester_rke2.platform.plugins.module_utils._description import validate  # noqa: E402
+from ansible import constants as C
+from ansible.errors import AnsibleError, AnsibleTemplateError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._description import validate
 
 SHARED_ROLE = "platform"
 COLLECTION_ROLES = Path(__file__).resolve().parents[2] / "roles"
+_READ: dict[Path, Any] = {}
 
 
 def role_directories() -> dict[str, Path]:
-    """Role name to folder; the collection's roles first, then those of ``roles_path``, of which none replaces one of ours."""
+    """Role name to folder; the collection's roles, then those of ``roles_path``, of which none replaces one of ours."""
     found: dict[str, Path] = {}
     for base in [COLLECTION_ROLES, *(Path(path) for path in C.DEFAULT_ROLES_PATH or [])]:
         if base.is_dir():
@@ -64,27 +66,50 @@ def role_directories() -> dict[str, Path]:
     return found
 
 
+def read(path: Path, loader: DataLoader) -> Any:
+    """A role's file, its strings to be templated. Read once: the loader's own cache gives out a deep copy each time."""
+    if path not in _READ:
+        content = loader.load_from_file(str(path), cache="none", trusted_as_template=True) if path.exists() else None
+        _READ[path] = content or {}
+    return _READ[path]
+
+
+def scope_of(role: Path, variables: Mapping[str, Any], loader: DataLoader) -> dict[str, Any]:
+    """What a role's templates see, wherever read: its own and the shared defaults, under the play's variables."""
+    shared, own = (read(base / "defaults" / "main.yml", loader) for base in (COLLECTION_ROLES / SHARED_ROLE, role))
+    return {**shared, **own, **variables}
+
+
 class LookupModule(LookupBase):
     """See DOCUMENTATION."""
 
-    def _defaults(self, role: Path) -> dict[str, Any]:
-        path = role / "defaults" / "main.yml"
-        if not path.exists():
-            return {}
-        return dict(self._loader.load_from_file(str(path), trusted_as_template=True) or {})
-
-    def _describe(self, role: Path, variables: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any] | None:
-        scope = {**shared, **self._defaults(role), **variables}
-        templar = self._templar.copy_with_new_env(available_variables=scope)
-        source = role / "meta" / "service.yml"
-        raw = self._loader.load_from_file(str(source), trusted_as_template=True)
-        enabled = boolean(templar.template(scope.get(f"{role.name}_enabled", True)), strict=True)
+    def _enabled(self, role: Path, variables: Mapping[str, Any]) -> bool:
+        switch = f"{role.name}_enabled"
+        scope = scope_of(role, variables, self._loader)
+        value = self._templar.copy_with_new_env(available_variables=scope).template(scope.get(switch, True))
         try:
-            service = validate(templar.template(raw), str(source))
+            return bool(boolean(value, strict=True))
+        except TypeError:
+            # Without its cause, whose text Ansible would append: a list of everything that could be meant.
+            raise AnsibleError(f"{switch} must be true or false, but is '{value}'.") from None
+
+    def _describe(self, role: Path, enabled: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
+        scope = scope_of(role, variables, self._loader)
+        source = role / "meta" / "service.yml"
+        raw = read(source, self._loader)
+        try:
+            service = validate(self._templar.copy_with_new_env(available_variables=scope).template(raw), str(source))
         except ValueError as error:
             raise AnsibleError(str(error)) from error
+        except AnsibleTemplateError as error:
+            raise AnsibleError(
+                f"The description {source} cannot be used: {error} Mend the variable that it names."
+            ) from error
         if service["name"] != role.name:
-            raise AnsibleError(f"The description {source} names the service '{service['name']}', but its role is '{role.name}'. Name both alike.")
+            raise AnsibleError(
+                f"The description {source} names the service '{service['name']}', but its role is '{role.name}'. "
+                "Name both alike."
+            )
         return {
             **service,
             "enabled": enabled,
@@ -100,12 +125,11 @@ class LookupModule(LookupBase):
         roles = role_directories()
         unknown = [name for name in terms if name not in roles]
         if unknown:
-            raise AnsibleError(f"No service is named {', '.join(unknown)}; the services are {', '.join(sorted(roles))}.")
-        shared = self._defaults(COLLECTION_ROLES / SHARED_ROLE)
-        services = [self._describe(roles[name], dict(variables or {}), shared) for name in (terms or roles)]
-        wanted = [
-            service
-            for service in services
-            if service and (terms or service["enabled"]) and (phase is None or service["phase"] == phase)
-        ]
+            raise AnsibleError(
+                f"No service is named {', '.join(unknown)}; the services are {', '.join(sorted(roles))}."
+            )
+        known = dict(variables or {})
+        enabled = {name: self._enabled(roles[name], known) for name in terms or roles}
+        services = [self._describe(roles[name], on, known) for name, on in enabled.items() if on or terms]
+        wanted = [service for service in services if phase is None or service["phase"] == phase]
         return sorted(wanted, key=lambda service: (service["phase"], service["name"]))

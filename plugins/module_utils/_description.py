@@ -49,6 +49,17 @@ _SECRET: Spec = {
     "keys": {"type": "dict", "required": True, "no_log": False},
 }
 
+# A key of a secret, as the module generated_secret takes it.
+_KEY: Spec = {
+    "length": {"type": "int"},
+    "alphabet": _text(),
+    "format": _text(choices=["password", "hex", "base64", "fixed", "htpasswd"], default="password"),
+    "value": _text(no_log=False),
+    "user": _text(),
+    "of": _text(),
+}
+_KEY_NEEDS = [("format", "fixed", ["value"]), ("format", "htpasswd", ["user", "of"])]
+
 _POSTGRESQL: Spec = {
     "name": _text(required=True),
     "version": {"type": "int", "required": True},
@@ -56,6 +67,8 @@ _POSTGRESQL: Spec = {
     "size": _text(required=True),
     "database": _text(required=True),
     "owner": _text(required=True),
+    "secret": _text(required=True),
+    "parameters": {"type": "dict", "default": {}},
     "extensions": {"type": "list", "elements": "str", "default": []},
     "backup": {"type": "dict", "default": {}},
 }
@@ -66,9 +79,17 @@ _VALKEY: Spec = {
     "sentinels": {"type": "int", "default": 3},
     "size": _text(required=True),
     "master": _text(default="mymaster"),
+    "secret": _text(required=True),
+    "secret_key": _text(default="password"),
 }
 
-_BUCKET: Spec = {"name": _text(required=True), "store": _text(required=True)}
+_BUCKET: Spec = {
+    "name": _text(required=True),
+    "store": _text(required=True),
+    "secret": _text(required=True),
+    "access_key": _text(default="accesskey"),
+    "secret_key": _text(default="secretkey"),
+}
 
 _ROUTE: Spec = {
     "host": _text(required=True),
@@ -129,6 +150,8 @@ _LEFT_TO: Spec = {
     "manager": _text(required=True),
 }
 
+_CHECK: Spec = {"that": {"type": "bool", "required": True}, "message": _text(required=True)}
+
 DESCRIPTION: Spec = {
     "name": _text(required=True),
     "summary": _text(required=True),
@@ -155,12 +178,49 @@ DESCRIPTION: Spec = {
     "backup": _list_of(_BACKUP),
     "left_to": _list_of(_LEFT_TO),
     "waits_for": _list_of(_REFERENCE),
+    # What must hold between this role's variables; a false one refuses the configuration with its message.
+    "checks": _list_of(_CHECK),
 }
+
+
+def _key_faults(key: Any, others: dict[str, Any]) -> list[str]:
+    """What is wrong with a secret's key."""
+    if not isinstance(key, dict | None):
+        return ["it is no mapping"]
+    result = ArgumentSpecValidator(_KEY, required_if=_KEY_NEEDS).validate(key or {})
+    of = result.validated_parameters["of"]
+    if of and of not in others:
+        return [*result.error_messages, f"it is made of '{of}', which the secret lacks"]
+    return list(result.error_messages)
+
+
+def _secret_problems(service: dict[str, Any]) -> list[str]:
+    """Keys that cannot be made, and Secrets and keys that are named but not declared."""
+    declared = {secret["name"]: secret["keys"] for secret in service["secrets"]}
+    found = [
+        f"key '{name}' of secret '{secret}': {fault}"
+        for secret, keys in declared.items()
+        for name, key in keys.items()
+        for fault in _key_faults(key, keys)
+    ]
+    wanted = [
+        *(("postgresql", item, {"username", "password"}) for item in service["postgresql"]),
+        *(("valkey", item, {item["secret_key"]}) for item in service["valkey"]),
+        *(("bucket", item, {item["access_key"], item["secret_key"]}) for item in service["buckets"]),
+    ]
+    for kind, item, keys in wanted:
+        what, secret = f"{kind} '{item['name']}'", item["secret"]
+        if secret not in declared:
+            found.append(f"{what} names the secret '{secret}', which 'secrets' lacks")
+            continue
+        missing = sorted(keys - set(declared[secret]))
+        found.extend(f"{what} wants the key '{key}' of secret '{secret}', which lacks it" for key in missing)
+    return found
 
 
 def _problems(service: dict[str, Any]) -> list[str]:
     """What types alone cannot say."""
-    found: list[str] = []
+    found = _secret_problems(service)
     if not 0 <= service["phase"] <= 11:
         found.append(f"phase is {service['phase']}, phases are 0 to 11")
     if not DNS_LABEL.fullmatch(service["namespace"]):
@@ -198,7 +258,8 @@ def validate(raw: Any, source: str) -> dict[str, Any]:
     if not faults:
         faults = _problems(service)
     if faults:
-        raise ValueError(f"The description {source} cannot be used: {'; '.join(faults)}. Mend that file.")
+        mend = "Mend that file, or the variable that the value comes from."
+        raise ValueError(f"The description {source} cannot be used: {'; '.join(faults)}. {mend}")
     service["network"] = {"ingress": [], "egress": [], **(service["network"] or {})}
     for chart in service["charts"]:
         chart["namespace"] = chart["namespace"] or service["namespace"]

@@ -12,44 +12,24 @@ author: The harvester_rke2.platform authors (@harvester-rke2)
 version_added: 0.1.0
 short_description: Refuse a wrong configuration before anything is touched
 description:
-  - Checks the shared variables (C(platform_*)), sizes, names that no role declares, and how the enabled services fit together.
+  - Checks the shared variables (C(platform_*)), the types of all roles' variables, sizes, names that no role declares,
+    how the enabled services fit together, and the C(checks) of their descriptions.
   - Fails once, with every fault in a sentence that says how to mend it. An unknown name that begins like one of another
     role's variables is only warned about.
   - Runs on the controller; no connection is made.
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  action:
-    support: full
-  async:
-    support: none
-  become:
-    support: none
-  bypass_host_loop:
-    support: none
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
-  connection:
-    support: none
-  delegation:
-    support: none
-  diff_mode:
-    support: none
-  platform:
-    platforms: all
-options:
-  services:
-    description: The descriptions of the enabled services, from the lookup P(harvester_rke2.platform.services#lookup).
-    type: list
-    elements: dict
-    required: true
+  - harvester_rke2.platform.attributes
+  - harvester_rke2.platform.attributes.info_module
+  - harvester_rke2.platform.attributes.action
+options: {}
+seealso:
+  - plugin: harvester_rke2.platform.services
+    plugin_type: lookup
 """
 
 EXAMPLES = r"""
 - name: Refuse a wrong configuration
   harvester_rke2.platform.configuration:
-    services: "{{ query('harvester_rke2.platform.services') }}"
 """
 
 RETURN = r"""

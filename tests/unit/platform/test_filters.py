@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""The filters over descriptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.harvester_rke2.platform.plugins.filter import missing_ground, release_references
+
+SERVICES = [
+    {"name": "traefik", "phase": 1, "requires": []},
+    {"name": "cert_manager", "phase": 1, "requires": ["traefik"]},
+    {"name": "vault", "phase": 2, "requires": ["cert_manager", "traefik"]},
+    {"name": "vault_pki", "phase": 2, "requires": ["vault"]},
+]
+EMPTY: dict[str, Any] = {"root_ca_certificate": "", "applysets": []}
+ROOT_CA = "Phase 2 needs the root CA, which phase 0 makes: run it first (--tags phase0)."
+PHASE_1 = "vault needs {}, which phase 1 makes: run it first (--tags phase1)."
+
+
+@pytest.mark.parametrize(
+    ("phase", "state", "planned", "sentences"),
+    [
+        (0, EMPTY, [], []),
+        (1, EMPTY, [], [ROOT_CA.replace("Phase 2", "Phase 1")]),
+        (2, EMPTY, [], [ROOT_CA, PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
+        (2, {**EMPTY, "root_ca_certificate": "pem"}, [], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
+        (2, {"root_ca_certificate": "pem", "applysets": ["traefik"]}, [], [PHASE_1.format("cert_manager")]),
+        (2, {"root_ca_certificate": "pem", "applysets": ["traefik", "cert_manager"]}, [], []),
+        (2, EMPTY, [0, 1], []),
+        (2, EMPTY, [1], [ROOT_CA]),
+        (2, EMPTY, [0], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
+    ],
+)
+def test_missing_ground(phase: int, state: dict[str, Any], planned: list[int], sentences: list[str]) -> None:
+    """What an earlier phase makes must be there, or planned by this run; what the same phase makes comes with it."""
+    function = missing_ground.FilterModule().filters()["missing_ground"]
+    assert function(SERVICES, phase, state, planned) == sentences
+
+
+def test_release_references() -> None:
+    """Name and namespace; a sealed Vault only has to run."""
+    charts = [
+        {"name": "vault", "namespace": "vault", "ready": "running", "version": "1"},
+        {"name": "cert-manager", "namespace": "cert-manager", "ready": "ready", "version": "1"},
+    ]
+    function = release_references.FilterModule().filters()["release_references"]
+    assert function(charts) == [
+        {"name": "vault", "namespace": "vault", "running": True},
+        {"name": "cert-manager", "namespace": "cert-manager", "running": False},
+    ]
