@@ -114,6 +114,8 @@ class Namespace:
             processes.run(["ip", "netns", "del", self.lab.namespace], "Removing the lab's network namespace")
         if self.rooted:
             shutil.rmtree(self.resolver.parent, ignore_errors=True)
+            with suppress(OSError):  # another lab's is still in it
+                self.resolver.parent.parent.rmdir()
 
 
 def script() -> str:
