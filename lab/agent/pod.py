@@ -38,6 +38,7 @@ class Services:
     tools: Tools
     pool: Addresses
     nodes: dict[str, Object] = field(default_factory=dict)
+    kubernetes: list[Object] = field(default_factory=list)
 
     async def node(self, name: str) -> Object:
         if name not in self.nodes:
@@ -46,6 +47,13 @@ class Services:
                 return {"status": {}}
             self.nodes[name] = found
         return self.nodes[name]
+
+    async def master(self) -> list[Object]:
+        """The API server's own Service, whose address never changes."""
+        if not self.kubernetes:
+            found = await self.api.get("/api/v1/namespaces/default/services/kubernetes")
+            self.kubernetes = [found] if found else []
+        return list(self.kubernetes)
 
 
 class Pod:
@@ -99,10 +107,7 @@ class Pod:
     async def service_variables(self) -> dict[str, str]:
         """Every pod gets those of the API server; those of its namespace unless it says no."""
         api, namespace = self.services.api, self.obj["metadata"]["namespace"]
-        wanted = []
-        master = await api.get("/api/v1/namespaces/default/services/kubernetes")
-        if master is not None:
-            wanted.append(master)
+        wanted = await self.services.master()
         if self.obj["spec"].get("enableServiceLinks", True):
             wanted += (await api.call("GET", f"/api/v1/namespaces/{namespace}/services"))["items"]
         return environment.service_variables(wanted)

@@ -138,9 +138,11 @@ class Sandbox:
             f"link set lo up\nlink set eth0 up\naddr add {self.address}/32 dev eth0\n"
             f"route add {self.gateway} dev eth0\nroute add default via {self.gateway}\n"
         )
-        # one of a dead agent may still be there for a moment
-        await run(tools["ip"], "link", "del", name)
         code, words = await run(tools["ip"], "-batch", "-", text=outside)
+        if code != 0:
+            # one of a dead agent may still be there for a moment
+            await run(tools["ip"], "link", "del", name)
+            code, words = await run(tools["ip"], "-batch", "-", text=outside)
         if code == 0:
             # containers may listen on every port, as containerd allows it
             low_ports = "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start"

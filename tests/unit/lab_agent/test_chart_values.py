@@ -41,7 +41,7 @@ def aliases(text: str) -> dict[str, set[str]]:
 def used(text: str) -> set[str]:
     """Every path of the values that the templates read by name."""
     known = aliases(text)
-    found = set()
+    found: set[str] = set()
     for base, path in REFERENCE.findall(text):
         found.update(f"{prefix}{path}".removeprefix(".") for prefix in known.get(base, ()))
     return found
