@@ -29,7 +29,7 @@ print(os.getuid(), os.getpid(), flush=True)
 h.test(h.SimpleHTTPRequestHandler, port=80)
 """
 
-hidden = "hid" + "den"  # put together here: this very program is an argument
+secret = "hid" + "den"  # put together here: this very program is an argument
 
 async def main():
     tools, images = Tools(config), Images(config)
@@ -38,8 +38,9 @@ async def main():
     await network.create()
     options = "--die-with-parent --as-pid-1 --cap-drop ALL --unshare-user --unshare-pid --unshare-uts".split()
     root = images.root(image)
-    options += ["--uid", "100", "--gid", "1000", *root.options, *"--proc /proc --dev /dev --tmpfs /tmp --remount-ro /".split()]
-    env = {"PATH": "/usr/local/bin:/usr/bin", "SECRET": hidden, **root.env}
+    options += ["--uid", "100", "--gid", "1000", *root.options, "--proc", "/proc", "--dev", "/dev"]
+    options += ["--tmpfs", "/tmp", "--remount-ro", "/"]
+    env = {"PATH": "/usr/local/bin:/usr/bin", "SECRET": secret, **root.env}
     process = await Process.start(tools, network.enter, options, ["python", "-c", SERVER], env)
     print("user and pid:", (await asyncio.wait_for(process.outer.stdout.readline(), 10)).decode().strip())
     for _ in range(50):
@@ -56,7 +57,7 @@ async def main():
         print("in it:", words[0], code, said[-60:].splitlines()[-1:])
     print("too slow:", (await process.execute(["sleep", "5"], env, 0.3))[0])
     arguments = [p.read_bytes() for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
-    print("in arguments:", any(hidden.encode() in words for words in arguments))
+    print("in arguments:", any(secret.encode() in words for words in arguments))
     process.signal(signal.SIGKILL)
     print("code:", await process.outer.wait())
     await network.remove()
