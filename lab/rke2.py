@@ -72,7 +72,8 @@ class HelmController:
             if wanted is not None:
                 client.apply(f"{PATHS['classes']}/{wanted['metadata']['name']}", wanted, MANAGER)
         except Refused as error:
-            if error.status not in {400, 422}:
+            # server-side apply answers 500 to a value of the wrong type
+            if error.status not in {400, 422} and "typed patch object" not in str(error):
                 raise
             self.applied = text
             _condition(client, "Failed", "True", f"helm upgrade failed: {error}")
