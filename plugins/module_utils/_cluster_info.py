@@ -32,6 +32,7 @@ NOTHING: dict[str, Any] = {
     "gateway_api_version": "",
     "storage_classes": [],
     "nodes": 0,
+    "node_labels": {},
     "root_ca_certificate": "",
 }
 
@@ -47,7 +48,7 @@ def read(client: KubeClient) -> dict[str, Any]:
         "applysets": _applysets,
         "_crds": _crds,
         "storage_classes": _storage_classes,
-        "nodes": _nodes,
+        "node_labels": _node_labels,
     }
     try:
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -64,6 +65,7 @@ def read(client: KubeClient) -> dict[str, Any]:
     return {
         **NOTHING,
         **found,
+        "nodes": len(found["node_labels"]),
         "reachable": True,
         "version": str(version.get("gitVersion", "")),
         "server": client.config.server,
@@ -109,9 +111,9 @@ def _storage_classes(client: KubeClient) -> list[dict[str, Any]]:
     ]
 
 
-def _nodes(client: KubeClient) -> int:
-    answer = client.request("GET", "/api/v1/nodes", query={"limit": 500}, accept=_METADATA)
-    return len(answer.get("items") or []) + int((answer.get("metadata") or {}).get("remainingItemCount") or 0)
+def _node_labels(client: KubeClient) -> dict[str, dict[str, str]]:
+    answer = client.request("GET", "/api/v1/nodes", accept=_METADATA)
+    return {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in answer.get("items") or []}
 
 
 def root_ca(client: KubeClient, namespace: str, name: str) -> str:

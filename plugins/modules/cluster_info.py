@@ -68,6 +68,9 @@ state:
     nodes:
       description: Number of nodes.
       type: int
+    node_labels:
+      description: Name of each node to its labels.
+      type: dict
     releases:
       description: Helm releases by C(name), C(namespace), C(revision), C(status) and C(digest).
       type: list

@@ -2,8 +2,8 @@
 # Copyright: (c) 2026, the harvester_rke2.platform authors
 """Wrong variables are refused by the first role, each with its sentence and its mend, before anything is touched.
 
-One run of ansible-playbook for all: each file of tests/data/bad_configuration is a host of its inventory, whose variables
-would be right but for the file's own. The clusters of every host are a local server that counts who calls.
+One run of ansible-playbook for all: each file in tests/data/bad_configuration is a host of its inventory. Its variables
+are right but for the file's own. The clusters of every host are a local server that counts who calls.
 """
 
 from __future__ import annotations

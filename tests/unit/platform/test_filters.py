@@ -7,7 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.harvester_rke2.platform.plugins.filter import missing_ground, release_references
+from ansible_collections.harvester_rke2.platform.plugins.filter import (
+    missing_ground,
+    release_references,
+    unlabelled_nodes,
+)
 
 SERVICES = [
     {"name": "traefik", "phase": 1, "requires": []},
@@ -51,3 +55,28 @@ def test_release_references() -> None:
         {"name": "vault", "namespace": "vault", "running": True},
         {"name": "cert-manager", "namespace": "cert-manager", "running": False},
     ]
+
+
+POOLS = {"cp": {"control_plane": True}, "general": {}, "general-gpu": {"control_plane": False}}
+POOL_LABEL = "rke.cattle.io/rke-machine-pool-name"
+
+
+@pytest.mark.parametrize(
+    ("node", "labels", "missing"),
+    [
+        ("lab-general-a-1", {}, True),
+        ("lab-general-gpu-a-1", {}, True),
+        ("strange", {POOL_LABEL: "general"}, True),
+        ("lab-general-a-1", {"workload-type": "general"}, False),
+        ("lab-general-a-1", {"workload-type": "database"}, False),
+        ("lab-cp-a-1", {}, False),
+        ("lab-general-a-1", {POOL_LABEL: "cp"}, False),
+        ("lab-other-a-1", {}, False),
+        ("strange", {POOL_LABEL: "other"}, False),
+        ("other-general-a-1", {}, False),
+    ],
+)
+def test_unlabelled_nodes(node: str, labels: dict[str, str], missing: bool) -> None:
+    """Those that the labeler would label: worker nodes of known pools."""
+    function = unlabelled_nodes.FilterModule().filters()["unlabelled_nodes"]
+    assert function({node: labels}, "lab", POOLS) == ([node] if missing else [])
