@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+# GNU General Public License v3.0+ (see LICENSES or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Action of the module ``charts``: compares digests on the controller, and starts helm only for what differs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_kube import KUBERNETES_OPTIONS
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
+from ansible_collections.harvester_rke2.platform.plugins.modules.charts import ARGUMENTS
+from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts as charts
+from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_templates import Renderer
+
+
+class _HelmFailed(Exception):
+    def __init__(self, result: dict[str, Any]) -> None:
+        self.result = result
+        super().__init__(result.get("msg", ""))
+
+
+class ActionModule(ActionBase):
+    """Bring the releases to their charts and values."""
+
+    _executions = 0
+    _variables: dict[str, Any] | None = None
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(argument_spec={**KUBERNETES_OPTIONS, **ARGUMENTS})
+        self._variables = task_vars
+        wanted = [self._chart(option, arguments) for option in arguments["charts"]]
+        result: dict[str, Any] = {"changed": False, "releases": [], "diff": []}
+        try:
+            releases = arguments["releases"]
+            if releases is None:
+                releases = self._module("harvester_rke2.platform.cluster_info", self._connection_of(arguments))
+                releases = releases["state"]["releases"]
+            for chart in wanted:
+                self._bring(chart, charts.current(releases, chart), arguments, result)
+        except _HelmFailed as exc:
+            result.update(exc.result)
+        result["module_executions"] = self._executions
+        return result
+
+    def _chart(self, option: Mapping[str, Any], arguments: Mapping[str, Any]) -> charts.Chart:
+        try:
+            local = charts.find_local(arguments["directory"], option["chart"], option["version"])
+        except PlatformError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        if not local and not option["repository"]:
+            raise AnsibleActionFail(
+                f"The chart {option['chart']} {option['version']} of release {option['name']} is not in the directory "
+                f"'{arguments['directory']}' and has no repository. Set `repository`, or put it into the directory."
+            )
+        values = charts.merged(self._values(option, arguments), option["extra_values"])
+        return charts.Chart(
+            name=option["name"],
+            namespace=option["namespace"],
+            repository=option["repository"],
+            chart=option["chart"],
+            version=option["version"],
+            values=values,
+            create_namespace=option["create_namespace"],
+            local=local,
+        )
+
+    def _values(self, option: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = option["values"]
+        if values is None or isinstance(values, Mapping):
+            return values or {}
+        folder = arguments["values_directory"] or ""
+        path = os.path.join(folder, str(values))
+        if not os.path.isfile(path):
+            if values == f"{option['name']}.yml.j2":
+                # The name that a description gives by itself: such a chart goes with its own defaults.
+                return {}
+            raise AnsibleActionFail(
+                f"The values of release {option['name']} are to come from {path}, which is no file."
+            )
+        found = Renderer(self._templar, self._loader, self._variables or {}).objects(path)
+        if len(found) > 1 or (found and not isinstance(found[0], Mapping)):
+            raise AnsibleActionFail(f"{path} does not render to one mapping of values.")
+        return found[0] if found else {}
+
+    def _bring(
+        self, chart: charts.Chart, live: Mapping[str, Any], arguments: Mapping[str, Any], result: dict[str, Any]
+    ) -> None:
+        status, digest = live.get("status", ""), chart.digest
+        entry: dict[str, Any] = {
+            "name": chart.name,
+            "namespace": chart.namespace,
+            "version": chart.version,
+            "digest": digest,
+            "result": "unchanged",
+        }
+        result["releases"].append(entry)
+        if status == "deployed" and live.get("digest") == digest:
+            return
+        title = f"Helm release {chart.namespace}/{chart.name}"
+        result["diff"].append(
+            {
+                "before_header": title,
+                "after_header": title,
+                "before": f"status: {status}\ndigest: {live.get('digest', '')}\n" if live else "",
+                "after": f"status: deployed\ndigest: {digest}\nversion: {chart.version}\n",
+            }
+        )
+        result["changed"] = True
+        if self._task.check_mode:
+            entry["result"] = "planned"
+            return
+        if status in charts.PENDING_INSTALL | charts.PENDING_CHANGE:
+            self._recover(chart, status, arguments)
+            entry["recovered"] = status
+        exists = bool(live) and status not in charts.PENDING_INSTALL
+        self._deploy(chart, exists, arguments)
+        entry["result"] = "upgraded" if exists else "installed"
+        kept = {"name": chart.name, "namespace": chart.namespace, "digest": digest}
+        self._module("harvester_rke2.platform.charts", {**self._connection_of(arguments), "digests": [kept]})
+
+    def _deploy(self, chart: charts.Chart, exists: bool, arguments: Mapping[str, Any]) -> None:
+        said = self._module(
+            "kubernetes.core.helm",
+            {
+                **chart.arguments(),
+                **self._connection_of(arguments),
+                "binary_path": arguments["binary"] if os.path.isabs(arguments["binary"]) else None,
+                "timeout": f"{arguments['timeout']}s",
+            },
+        )
+        if exists and not said.get("changed"):
+            # The module compares version and values, and so does not see that the content of a chart on disk, or the
+            # manifest of a rolled-back release, is another one.
+            version = [] if chart.local else ["--version", chart.version]
+            if not chart.local and not chart.repository.startswith("oci://"):
+                version += ["--repo", chart.repository]
+            words = ["upgrade", chart.name, chart.reference, *version, "--values", "-", "--reset-values"]
+            self._helm(
+                [*words, "--timeout", f"{arguments['timeout']}s"], chart, arguments, stdin=json.dumps(chart.values)
+            )
+
+    def _recover(self, chart: charts.Chart, status: str, arguments: Mapping[str, Any]) -> None:
+        """Helm refuses to touch a release whose last operation was killed."""
+        timeout = ["--wait", "--timeout", f"{arguments['timeout']}s"]
+        if status in charts.PENDING_INSTALL:
+            self._helm(["uninstall", chart.name, "--ignore-not-found", *timeout], chart, arguments)
+        else:
+            # Not --wait: pods of a sealed Vault are never ready, and the upgrade follows at once.
+            self._helm(["rollback", chart.name, *timeout[1:]], chart, arguments)
+
+    def _helm(
+        self, words: list[str], chart: charts.Chart, arguments: Mapping[str, Any], *, stdin: str | None = None
+    ) -> None:
+        connection = []
+        for flag, value in (("--kubeconfig", arguments["kubeconfig"]), ("--kube-context", arguments["context"])):
+            connection += [flag, value] if value else []
+        argv = [arguments["binary"], *words, "--namespace", chart.namespace, *connection]
+        self._module("ansible.builtin.command", {"argv": argv, "stdin": stdin})
+
+    @staticmethod
+    def _connection_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: arguments[key] for key in KUBERNETES_OPTIONS}
+
+    def _module(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._executions += 1
+        given = {key: value for key, value in arguments.items() if value is not None}
+        result: dict[str, Any] = self._execute_module(module_name=name, module_args=given, task_vars=self._variables)
+        result.pop("invocation", None)
+        if result.get("failed") or result.get("rc"):
+            raise _HelmFailed({key: result[key] for key in ("msg", "stderr", "rc", "failed") if key in result})
+        return result
