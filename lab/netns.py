@@ -74,8 +74,8 @@ class Namespace:
                     return
             time.sleep(0.02)
         raise LabError(
-            "Making the lab's namespace as an ordinary user: the kernel refused user namespaces. "
-            "Run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000."
+            "Making the lab's namespace as an ordinary user: its holder did not come up. "
+            f"Read {self.lab.path('log', HOLDER)}.log, or run the lab as root."
         )
 
     def _resolver(self) -> None:

@@ -40,7 +40,8 @@ class Start:
         if not available():
             raise LabError(
                 "Starting the lab as an ordinary user: this kernel does not let users make namespaces. Run it as root, "
-                "or allow it: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000."
+                "or allow it: sysctl -w user.max_user_namespaces=10000, on Debian kernel.unprivileged_userns_clone=1, "
+                "on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0."
             )
         with state.locked(self.lab):
             self._fetch_parts()
