@@ -97,7 +97,12 @@ def _handler(gate: Gate, url: str, context: ssl.SSLContext | None, name: str) ->
             if gate.kill(number, BEFORE) or gate.refuse(call):
                 self.close_connection = True
                 return
-            status, headers, answer = self._forward(body)
+            try:
+                status, headers, answer = self._forward(body)
+            except OSError:
+                # The server behind is down: the caller sees a closed connection, as it would without us.
+                self.close_connection = True
+                return
             gate.on_answer(call)
             if gate.kill(number, AFTER) or gate.drop_after(call):
                 self.close_connection = True
