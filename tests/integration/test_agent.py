@@ -135,6 +135,10 @@ def ready(cluster: Cluster, name: str) -> Callable[[], bool]:
     return check
 
 
+def succeeded(cluster: Cluster, name: str) -> Callable[[], bool]:
+    return lambda: bool(cluster.pod(name)["status"]["phase"] == "Succeeded")
+
+
 def fetch(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return json.loads(answer.read())
@@ -282,7 +286,8 @@ def test_a_job_completes_and_one_that_fails_is_tried_again(cluster: Cluster) -> 
 
         def status() -> Object:
             found: Object = cluster.client.request("GET", cluster.path("jobs", name, "batch/v1"))
-            return found.get("status", {})
+            status: Object = found.get("status", {})
+            return status
 
         return status
 
@@ -359,7 +364,7 @@ def test_a_volume_outlives_its_pod(cluster: Cluster) -> None:
     for number in (1, 2):
         command = ["sh", "-c", "date >> /kept/runs; wc -l < /kept/runs"]
         cluster.run(f"run-{number}", {"command": command, **mount}, volumes=[volume], restartPolicy="Never")
-        until(lambda n=number: cluster.pod(f"run-{n}")["status"]["phase"] == "Succeeded", "the pod ends")
+        until(succeeded(cluster, f"run-{number}"), "the pod ends")
         assert cluster.kubectl("logs", f"run-{number}").strip() == str(number)
         cluster.delete(f"run-{number}")
 
