@@ -85,7 +85,7 @@ def test_unusual_but_right(change: dict[str, Any]) -> None:
         ({"platform_load_balancer_ip": "::1"}, "(::1) is not in platform_load_balancer_pool"),
         ({"platform_load_balancer_ip": "auto"}, "'auto', which is no address: write one of 198.51"),
         ({"platform_pools": {}}, "platform_pools is empty: give at least one pool with control_plane: true."),
-        ({"platform_pools": {"general": WORKER}}, "platform_pools has no control plane: set control_plane: true on one"),
+        ({"platform_pools": {"general": WORKER}}, "platform_pools has no control plane: set control_plane: true"),
     ],
 )
 def test_shared_variables(change: dict[str, Any], sentence: str) -> None:
