@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import check, down, parts, schemas, status, up
+from lab import check, down, parts, schemas, status, up, upstream
 from lab.netns import Namespace
 from lab.settings import Lab, LabError
 
@@ -50,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
             parts.get(part, say)
         return 0
     if options.command == "schemas":
-        say(schemas.write(options.groups.split(","), options.output))
+        groups = options.groups.split(",")
+        upstream.fetch([group for group in groups if not schemas.files_of(group)], say)
+        say(schemas.write(groups, options.output))
         return 0
     lab = Lab.from_environment()
     if options.command == "up":

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from lab import upstream
 from lab.kube import Client, Object, Refused
 from lab.settings import REPOSITORY, SOURCES, LabError
 
@@ -50,30 +51,32 @@ ANNOTATIONS: Mapping[str, Mapping[str, str]] = {
 UNAPPROVED = "unapproved, an open schema of the lab"
 
 
-def collect(groups: Iterable[str], upstream: Path = UPSTREAM) -> tuple[list[Object], str]:
+def collect(groups: Iterable[str], beside: Path = UPSTREAM) -> tuple[list[Object], str]:
     """The CRDs of these groups and the one line that says where they came from."""
     found: list[Object] = []
     opened: list[str] = []
+    places: set[str] = set()
     for group in groups:
-        files = sorted((upstream / group).glob("*.yaml")) if upstream.is_dir() else []
+        files = files_of(group, beside)
         if files:
             documents = (document for file in files for document in yaml.load_all(file.read_text(), _LOADER))
             found.extend(document for document in documents if document)
-        else:
-            kinds = yaml.safe_load(TABLE.read_text())
-            if group not in kinds:
-                raise LabError(
-                    f"Looking for the schemas of {group}: neither in {upstream} nor in {TABLE}. Add its kinds."
-                )
-            found.extend(permissive(group, kind, entry) for kind, entry in kinds[group].items())
-            if group != "kwok.x-k8s.io":
-                opened.append(group)
-    line = (
-        f"{len(found)} kinds from {upstream}"
-        if not opened
-        else f"{len(found)} kinds, open schemas for {', '.join(opened)}"
-    )
-    return found, line
+            places.add(str(files[0].parents[1]))
+            continue
+        kinds = yaml.safe_load(TABLE.read_text())
+        if group not in kinds:
+            raise LabError(f"Looking for the schemas of {group}: neither in {beside} nor in {TABLE}. Add its kinds.")
+        found.extend(permissive(group, kind, entry) for kind, entry in kinds[group].items())
+        if group != "kwok.x-k8s.io":
+            opened.append(group)
+    line = f"{len(found)} kinds" + (f" from {', '.join(sorted(places))}" if places else "")
+    return found, line + (f"; open schemas for {', '.join(opened)}" if opened else "")
+
+
+def files_of(group: str, beside: Path = UPSTREAM) -> list[Path]:
+    """Upstream's files of a group: beside the repository, else in the cache; none where there are none."""
+    kept = upstream.place(group)
+    return sorted((beside / group).glob("*.yaml")) or (sorted(kept.glob("*.yaml")) if kept else [])
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

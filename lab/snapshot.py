@@ -22,9 +22,9 @@ def digest(versions: Iterable[str]) -> str:
     state = hashlib.sha256("\n".join(versions).encode())
     groups = [group for server in schemas.GROUPS.values() for group in server]
     files = [
-        *(SOURCES / name for name in ("nodes.py", "seed.py", "schemas.py", "settings.py", "kinds.yaml")),
+        *(SOURCES / name for name in ("nodes.py", "seed.py", "settings.py", "kinds.yaml")),
         *(SOURCES / "manifests" / "objects").glob("*.yaml"),
-        *(file for group in groups for file in (schemas.UPSTREAM / group).glob("*.yaml")),
+        *(file for group in groups for file in schemas.files_of(group)),
     ]
     for file in sorted(files):
         state.update(file.name.encode() + b"\0" + file.read_bytes())

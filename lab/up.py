@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lab import controlplane, nodes, parts, pki, processes, seed, settings, snapshot, stages, state
+from lab import controlplane, nodes, parts, pki, processes, schemas, seed, settings, snapshot, stages, state, upstream
 from lab.charts.build import build_charts
 from lab.kube import Client
 from lab.netns import Namespace, available
@@ -129,11 +129,17 @@ class Start:
             shutil.rmtree(self.lab.path(folder), ignore_errors=True)
             if folder != "etcd":
                 self.lab.path(folder).mkdir()
-        name = snapshot.digest([self._version("etcd"), self._version("kubernetes")])
+        name = self._snapshot_name()
         if not snapshot.restore(name, self.lab.path("etcd")):
+            missing = [group for groups in schemas.GROUPS.values() for group in groups if not schemas.files_of(group)]
+            upstream.fetch(missing, self.say)
+            name = self._snapshot_name()
             self._make_snapshot(name)
             self.say(f"schemas and first objects made and kept: {time.monotonic() - began:.1f} s")
         mark.write_text(name)
+
+    def _snapshot_name(self) -> str:
+        return snapshot.digest([self._version("etcd"), self._version("kubernetes")])
 
     def _make_snapshot(self, name: str) -> None:
         self._start_servers()

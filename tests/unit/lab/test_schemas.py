@@ -4,13 +4,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lab import schemas
+from lab import schemas, upstream
 from lab.settings import LabError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
 
 GROUPS = [group for groups in schemas.GROUPS.values() for group in groups]
 
@@ -55,3 +63,38 @@ def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
 def test_files_for_a_chart(tmp_path: Path) -> None:
     schemas.write(["cert-manager.io"], tmp_path / "out")
     assert (tmp_path / "out" / "clusterissuers.cert-manager.io.yaml").is_file()
+
+
+def go(folder: Path, monkeypatch: pytest.MonkeyPatch, checksum: str) -> None:
+    """A go command that has one module, with one schema as upstream writes it."""
+    module = folder / "module" / "config" / "crd" / "standard"
+    module.mkdir(parents=True)
+    crd = {"metadata": {"name": "gateways.x"}, "spec": {"conversion": {"strategy": "Webhook"}}, "status": {}}
+    (module / "gateway.networking.k8s.io_gateways.yaml").write_text(yaml.safe_dump(crd))
+    (folder / "bin").mkdir()
+    answer = json.dumps({"Dir": str(folder / "module"), "Sum": checksum})
+    (folder / "bin" / "go").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (folder / "bin" / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_modules_come_before_open_schemas(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, monkeypatch, upstream.table()["gateway.networking.k8s.io"]["sum"])
+    upstream.fetch(["gateway.networking.k8s.io", "cilium.io"], print)
+    found, line = schemas.collect(["gateway.networking.k8s.io", "cilium.io"], tmp_path / "absent")
+    assert found[0] == {"metadata": {"name": "gateways.x"}, "spec": {}}
+    assert line.endswith(f"from {cache / 'harvester_rke2' / 'schemas'}; open schemas for cilium.io")
+
+
+def test_a_module_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, monkeypatch, "h1:other")
+    with pytest.raises(LabError, match="checksum differs"):
+        upstream.fetch(["gateway.networking.k8s.io"], print)
+    assert upstream.place("gateway.networking.k8s.io") and not schemas.files_of("gateway.networking.k8s.io", tmp_path)
+
+
+def test_without_go_the_next_source_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    said: list[str] = []
+    upstream.fetch(["gateway.networking.k8s.io"], said.append)
+    assert said == ["schemas of gateway.networking.k8s.io: not from upstream (no Go command); next source"]
