@@ -27,45 +27,26 @@ options:
       - For a Vault outside Kubernetes, its servers' addresses by their Raft node ids; O(pods) is then not used.
       - The addresses must be C(https://) and verify with O(ca_certificate); C(http://) is accepted on loopback only.
     type: dict
+  address:
+    description:
+      - Address of the active server, for example V(https://vault.example.com). It is tried first for what only the
+        active server can do.
+      - When it does not answer, does not verify with O(ca_certificate), or leads to a standby, the active server is
+        looked for among O(pods) (or O(addresses)).
+    type: str
   ca_certificate:
     description:
       - PEM of the CA which O(address) and O(addresses) are verified with.
       - Without it the machine's own CAs are used. There is no way to switch the verification off.
-    type: str
-requirements:
-  - hvac >= 2.3
-  - cryptography >= 44
-"""
-
-    # One request at the active server.
-    LEADER = r"""
-options:
-  address:
-    description:
-      - Address of the active server, for example V(https://vault.example.com). It is tried first.
-      - When it does not answer, does not verify with O(ca_certificate), or leads to a standby, the active server is
-        looked for among O(pods) (or O(addresses)).
     type: str
   token:
     description:
       - Token to work with. Needed only where the root token in the keys' Secret has been revoked.
       - Defaults to E(VAULT_TOKEN), then to the root token, which is read inside the module.
     type: str
-"""
-
-    # Where secrets are kept, usually Harvester.
-    STORE = r"""
-options:
-  keys_kubeconfig:
-    description: Path of the kubeconfig of the cluster where keys are kept, which is Harvester.
-    type: path
-  keys_context:
-    description: Context of O(keys_kubeconfig).
-    type: str
-  keys_namespace:
-    description: Namespace of the keys, by convention C(<cluster>-keys).
-    type: str
-    required: true
+requirements:
+  - hvac >= 2.3
+  - cryptography >= 44
 """
 
     # The Secret with Vault's keys.

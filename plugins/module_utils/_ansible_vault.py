@@ -33,11 +33,14 @@ except ImportError:
 else:
     _LIBRARY_ERROR = None
 
+# The same for every module of the action group, so that defaults can be set for all of them at once.
 ACCESS_OPTIONS: dict[str, Any] = {
     "vault_namespace": {"type": "str", "default": "vault"},
     "pods": {"type": "list", "elements": "str", "default": ["vault-0", "vault-1", "vault-2"]},
     "addresses": {"type": "dict"},
+    "address": {"type": "str"},
     "ca_certificate": {"type": "str"},
+    "token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_TOKEN"])},
 }
 STORE_OPTIONS: dict[str, Any] = {
     "keys_kubeconfig": {"type": "path"},
@@ -46,10 +49,6 @@ STORE_OPTIONS: dict[str, Any] = {
 }
 # `no_log: false` because these are names of Secrets, not secrets.
 KEYS_OPTIONS: dict[str, Any] = {**STORE_OPTIONS, "keys_name": {"type": "str", "default": "vault-init", "no_log": False}}
-ADDRESS_OPTIONS: dict[str, Any] = {"address": {"type": "str"}}
-TOKEN_OPTIONS: dict[str, Any] = {
-    "token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_TOKEN"])},
-}
 
 
 def vault_module(argument_spec: Mapping[str, Any], *, kubernetes: bool = True, **kwargs: Any) -> AnsibleModule:
@@ -77,7 +76,7 @@ def doors(params: Mapping[str, Any], *, patience: float = 30.0) -> Doors:
         params["pods"],
         namespace=params["vault_namespace"],
         addresses=params["addresses"],
-        address=params.get("address") or "",
+        address=params["address"] or "",
         ca_certificate=params["ca_certificate"] or "",
         cluster=(lambda: KubeClient.from_options(params)) if in_cluster else None,
         patience=patience,

@@ -246,6 +246,13 @@ class Objects:
             time.sleep(_DELAY)
 
 
+def masked(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification without what is secret in it."""
+    data = dict(spec.get("data") or {})
+    secret = data if spec["kind"] == "kv" else spec.get("secret_fields") or []
+    return {**spec, "data": {key: MASK if key in secret else data[key] for key in data}}
+
+
 def path_of(spec: Mapping[str, Any]) -> str:
     return _PATHS[spec["kind"]].format(path=spec.get("path"), name=spec.get("name"))
 

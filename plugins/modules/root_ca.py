@@ -18,7 +18,7 @@ description:
   - A root CA that is there is verified (a pair, a CA, not expired) and returned; it is never replaced.
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
-  - harvester_rke2.platform.vault.store
+  - harvester_rke2.platform.store
 attributes:
   check_mode:
     support: full

@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.kubernetes
   - harvester_rke2.platform.vault
-  - harvester_rke2.platform.vault.store
+  - harvester_rke2.platform.store
   - harvester_rke2.platform.vault.keys
 attributes:
   check_mode:
@@ -71,6 +71,8 @@ options:
 seealso:
   - module: harvester_rke2.platform.vault_unseal
 notes:
+  - Goes to each server by itself and needs no token. O(address) and O(token) are taken, but not used, so that defaults
+    can be set for the whole action group C(vault).
   - Written for HashiCorp Vault and OpenBao; see C(docs/vault.md) for the differences.
 """
 

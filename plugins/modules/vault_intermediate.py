@@ -22,8 +22,7 @@ extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.kubernetes
   - harvester_rke2.platform.vault
-  - harvester_rke2.platform.vault.leader
-  - harvester_rke2.platform.vault.store
+  - harvester_rke2.platform.store
   - harvester_rke2.platform.vault.keys
 attributes:
   check_mode:
@@ -150,9 +149,7 @@ def main() -> None:
     module = av.vault_module(
         {
             **av.ACCESS_OPTIONS,
-            **av.ADDRESS_OPTIONS,
             **av.KEYS_OPTIONS,
-            **av.TOKEN_OPTIONS,
             "path": {"type": "str", "default": "pki_int"},
             "root_name": {"type": "str", "default": "root-ca"},
             "common_name": {"type": "str", "default": "Platform Intermediate CA"},

@@ -22,8 +22,7 @@ extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.kubernetes
   - harvester_rke2.platform.vault
-  - harvester_rke2.platform.vault.leader
-  - harvester_rke2.platform.vault.store
+  - harvester_rke2.platform.store
   - harvester_rke2.platform.vault.keys
 attributes:
   check_mode:
@@ -196,9 +195,7 @@ def main() -> None:
     module = av.vault_module(
         {
             **av.ACCESS_OPTIONS,
-            **av.ADDRESS_OPTIONS,
             **av.KEYS_OPTIONS,
-            **av.TOKEN_OPTIONS,
             "objects": {
                 "type": "list",
                 "elements": "dict",
@@ -214,10 +211,12 @@ def main() -> None:
 
 
 def settle(module: AnsibleModule) -> dict[str, Any]:
-    from ..module_utils._vault_objects import Change, title
+    from ..module_utils._vault_objects import Change, masked, title
 
     params = module.params
     specs = [{**spec, "path": (spec["path"] or "").strip("/") or None} for spec in params["objects"]]
+    # Ansible shows a module's parameters at -vvv, and these may hold secrets.
+    params["objects"] = [masked(spec) for spec in specs]
     with av.doors(params) as doors:
         leader, objects = av.leader_and_objects(params, doors, check=module.check_mode)
 

@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.kubernetes
   - harvester_rke2.platform.vault
-  - harvester_rke2.platform.vault.store
+  - harvester_rke2.platform.store
   - harvester_rke2.platform.vault.keys
 attributes:
   check_mode:
@@ -43,11 +43,6 @@ options:
     description: Unseal also what was sealed on purpose.
     type: bool
     default: false
-  token:
-    description:
-      - Token to read the peers with. Needed only where the root token in the keys' Secret has been revoked.
-      - Defaults to E(VAULT_TOKEN), then to the root token, which is read inside the module.
-    type: str
   timeout:
     description: Seconds for everything together. A server that joins gets its vote about 15 seconds later.
     type: int
@@ -99,7 +94,6 @@ def main() -> None:
         {
             **av.ACCESS_OPTIONS,
             **av.KEYS_OPTIONS,
-            **av.TOKEN_OPTIONS,
             "voters": {"type": "int"},
             "force": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 90},

@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +30,7 @@ class Gate:
         self.calls: list[str] = []
         self.target: subprocess.Popen[bytes] | None = None
         self.kill_at: tuple[int, str] | None = None
+        self.delay = 0.0
         self.drop_after: Callable[[str], bool] = lambda call: False
         self.refuse: Callable[[str], bool] = lambda call: False
         self.on_answer: Callable[[str], None] = lambda call: None
@@ -36,7 +38,7 @@ class Gate:
         self._proxies: list[ThreadingHTTPServer] = []
 
     def reset(self) -> None:
-        self.calls, self.target, self.kill_at = [], None, None
+        self.calls, self.target, self.kill_at, self.delay = [], None, None, 0.0
 
     def arrive(self, call: str) -> int:
         with self._lock:
@@ -46,6 +48,7 @@ class Gate:
     def kill(self, number: int, moment: str) -> bool:
         if self.kill_at != (number, moment) or self.target is None:
             return False
+        time.sleep(self.delay)
         os.kill(self.target.pid, signal.SIGKILL)
         return True
 

@@ -301,8 +301,7 @@ def test_secrets_are_in_no_output(case: Case) -> None:
     diff = settle(case, objects(), check=True)
     refused = settle(case, [*objects(), {"kind": "policy", "name": "bad", "policy": f'path "{CANARY}" {{ x }}'}])
     assert refused.returncode != 0 and diff.result["changed"]
-    shown = {key: value for key, value in diff.result.items() if key != "invocation"}
-    assert CANARY not in str(shown) and case.root_token() not in diff.text + refused.text
+    assert CANARY not in diff.text and case.root_token() not in diff.text + refused.text
     assert CANARY not in refused.message
 
 
