@@ -45,6 +45,11 @@ def written(key: GroupKind) -> str:
     return f"{kind}.{group}" if group else kind
 
 
+def namespaces_of(parent: Mapping[str, Any]) -> set[str]:
+    notes = parent["metadata"].get("annotations") or {}
+    return {part for part in notes.get(_NAMESPACES, "").split(",") if part}
+
+
 @dataclass
 class ApplySet:
     """The set of one bundle, as it stands on the server."""
@@ -83,7 +88,7 @@ class ApplySet:
         if found != result.id:
             raise PlatformError(doing, f"its id is {found}, not {result.id}", "Delete the ConfigMap; run again.")
         result.kinds = {group_kind(part) for part in notes.get(_KINDS, "").split(",") if part}
-        result.namespaces = {part for part in notes.get(_NAMESPACES, "").split(",") if part}
+        result.namespaces = namespaces_of(live)
         return result
 
     def parent(self, kinds: Iterable[GroupKind], namespaces: Iterable[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ._kube_client import ApiError, KubeClient, UnknownKind
 
 MANAGER = "harvester-rke2-platform"
 ONCE = f"{MANAGER}-once"
+SHARED = "platform.harvester-rke2.io/shared"
 # Hands, not controllers: what they changed in our fields is drift.
 HANDS = (
     "kubectl-edit",
@@ -101,6 +102,11 @@ class Plan:
         return entry
 
 
+def shared(obj: Mapping[str, Any]) -> bool:
+    """What several services have belongs to none of their sets: each would take it from the others at every run."""
+    return obj["kind"] == "Namespace" or (obj["metadata"].get("annotations") or {}).get(SHARED) == "true"
+
+
 class Refused(PlatformError):
     """The API server does not take the object as it is."""
 
@@ -142,7 +148,7 @@ class Applier:
         return plan
 
     def _labelled(self, obj: dict[str, Any]) -> dict[str, Any]:
-        if not self.labels:
+        if not self.labels or shared(obj):
             return obj
         meta = {**obj["metadata"], "labels": {**(obj["metadata"].get("labels") or {}), **self.labels}}
         return {**obj, "metadata": meta}
@@ -150,7 +156,7 @@ class Applier:
     def _plan(self, plan: Plan, known: bool) -> None:
         item = plan.item
         rules = [rule for rule in (*self.left_to, *self.set_once) if rule.concerns(item)]
-        if not known and (rules or not self.labels):
+        if not known and (rules or not self.labels or shared(item.obj)):
             plan.live = self.client.get_or_none(self.client.path_of(plan.obj))
             known = True
         if rules:

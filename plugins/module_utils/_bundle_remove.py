@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _applyset as applysets
 from ._bundle import Bundle, Report, applied_by_us
-from ._bundle_object import MANAGER, Plan
+from ._bundle_object import MANAGER, Plan, shared
 from ._bundle_order import Item, never_pruned, title, waves
 from ._errors import PlatformError
 from ._kube_client import UnknownKind
@@ -46,10 +46,15 @@ def _find(bundle: Bundle) -> list[Item]:
     written, errors = bundle.parallel(lambda item: (item, _live(bundle, item)), bundle.items)
     if errors:
         raise errors[0]
-    doomed = [Item(item.index, item.source, live) for item, live in written if live is not None]
+    used = _used_by_others(bundle)
+    doomed = []
     for item, live in written:
         if live is None:
             bundle.report.add(Plan(item, item.obj, {}, result="unchanged").entry())
+        elif shared(item.obj) and (item.kind != "Namespace" or item.name in used):
+            bundle.report.kept.append(title(live))
+        else:
+            doomed.append(Item(item.index, item.source, live))
     if not bundle.options.name:
         return doomed
     bundle.set = applysets.ApplySet.read(bundle.client, bundle.options.name)
@@ -65,6 +70,16 @@ def _find(bundle: Bundle) -> list[Item]:
             else:
                 doomed.append(item)
     return doomed
+
+
+def _used_by_others(bundle: Bundle) -> set[str]:
+    """Namespaces in which other sets have members: with the namespace those would go."""
+    path = f"/api/v1/namespaces/{applysets.NAMESPACE}/configmaps"
+    used: set[str] = set()
+    for parent in bundle.client.list_all(path, query={"labelSelector": applysets.ID}).get("items") or []:
+        if parent["metadata"]["labels"][applysets.ID] != bundle.set.id:
+            used |= applysets.namespaces_of(parent)
+    return used
 
 
 def _live(bundle: Bundle, item: Item) -> dict[str, Any] | None:

@@ -170,7 +170,11 @@ class Transport:
             connection.close()
         else:
             self._keep(connection)
-        content = decode(data, answer.headers.get("Content-Type", ""))
+        try:
+            content = decode(data, answer.headers.get("Content-Type", ""))
+        except ValueError as exc:
+            # A proxy in between may cut an answer short, and still end it properly.
+            raise Broken(doing, "the answer is not the JSON that it says it is", "", sent=True) from exc
         if answer.status >= 300:
             raise ApiError(doing, answer.status, content, seconds(answer.headers.get("Retry-After")))
         return answer.status, content
