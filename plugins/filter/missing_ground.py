@@ -65,7 +65,7 @@ def missing_ground(
     for service in services:
         for needed in service["requires"] if service["phase"] == phase else []:
             first = by_name[needed]["phase"]
-            if first < phase and needed not in deployed and first not in done:
+            if first < phase and by_name[needed]["slug"] not in deployed and first not in done:
                 mend = f"run it first (--tags phase{first})."
                 sentences.append(f"{service['name']} needs {needed}, which phase {first} makes: {mend}")
     return sentences

@@ -15,7 +15,8 @@ description:
     the role's own defaults under the play's variables, checked and completed with its defaults.
   - Services are the roles of this collection and of C(roles_path) that have a C(meta/service.yml). A service is enabled
     unless the variable C(<role>_enabled) is false.
-  - To each description are added C(path), the role's folder, and C(hooks), the names of its own task files.
+  - To each description are added C(slug), its name as Kubernetes takes it, C(path), the role's folder, C(hooks), the
+    names of its own task files, and C(objects), whether it has templates of objects.
 options:
   _terms:
     description: Names of services. Without any, all enabled ones. A service named here is returned also when disabled.
@@ -113,6 +114,7 @@ class LookupModule(LookupBase):
         return {
             **service,
             "enabled": enabled,
+            "slug": role.name.replace("_", "-"),
             "path": str(role),
             "hooks": sorted(path.stem for path in (role / "tasks").glob("*.yml") if path.stem != "main"),
             "objects": (role / "templates" / "objects").is_dir(),

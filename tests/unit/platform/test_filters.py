@@ -14,10 +14,10 @@ from ansible_collections.harvester_rke2.platform.plugins.filter import (
 )
 
 SERVICES = [
-    {"name": "traefik", "phase": 1, "requires": []},
-    {"name": "cert_manager", "phase": 1, "requires": ["traefik"]},
-    {"name": "vault", "phase": 2, "requires": ["cert_manager", "traefik"]},
-    {"name": "vault_pki", "phase": 2, "requires": ["vault"]},
+    {"name": "traefik", "slug": "traefik", "phase": 1, "requires": []},
+    {"name": "cert_manager", "slug": "cert-manager", "phase": 1, "requires": ["traefik"]},
+    {"name": "vault", "slug": "vault", "phase": 2, "requires": ["cert_manager", "traefik"]},
+    {"name": "vault_pki", "slug": "vault-pki", "phase": 2, "requires": ["vault"]},
 ]
 EMPTY: dict[str, Any] = {"root_ca_certificate": "", "applysets": []}
 ROOT_CA = "Phase 2 needs the root CA, which phase 0 makes: run it first (--tags phase0)."
@@ -32,7 +32,7 @@ PHASE_1 = "vault needs {}, which phase 1 makes: run it first (--tags phase1)."
         (2, EMPTY, [], [ROOT_CA, PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
         (2, {**EMPTY, "root_ca_certificate": "pem"}, [], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
         (2, {"root_ca_certificate": "pem", "applysets": ["traefik"]}, [], [PHASE_1.format("cert_manager")]),
-        (2, {"root_ca_certificate": "pem", "applysets": ["traefik", "cert_manager"]}, [], []),
+        (2, {"root_ca_certificate": "pem", "applysets": ["traefik", "cert-manager"]}, [], []),
         (2, EMPTY, [0, 1], []),
         (2, EMPTY, [1], [ROOT_CA]),
         (2, EMPTY, [0], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),

@@ -152,11 +152,12 @@ def test_the_users_inventory_beats_the_defaults(answers: dict[str, Any]) -> None
 
 
 def test_what_is_added(answers: dict[str, Any]) -> None:
-    """The role's folder, its own task files, and whether it has templates of objects."""
+    """The role's folder, its own task files, whether it has templates of objects, its name as Kubernetes takes it."""
     vault = next(service for service in answers["defaults"] if service["name"] == "vault")
     assert Path(vault["path"]) == ROOT / "roles" / "vault"
     assert "configure" in vault["hooks"] and "main" not in vault["hooks"]
     assert vault["objects"] is True
+    assert "cert-manager" in [service["slug"] for service in answers["defaults"]]
     harbor = next(service for service in answers["defaults"] if service["name"] == "harbor")
     assert (harbor["hooks"], harbor["objects"]) == (["configure"], False)
 
