@@ -218,12 +218,11 @@ class Applier:
             plan.result = "created"
             return
         before, after = fields.applied(plan.live, MANAGER), fields.applied(plan.after, MANAGER)
-        same = (
-            before is not None
-            and after is not None
-            and before == after
-            and fields.equal_in(plan.live, plan.after, after[1])
-        )
+        ours = {} if after is None else after[1]
+        if list(fields.leaves(ours)):
+            same = before == after and fields.equal_in(plan.live, plan.after, ours)
+        else:
+            same = before is None or not list(fields.leaves(before[1]))
         plan.result = "changed" if plan.hand_over or plan.trim or not same else "unchanged"
 
     def _cannot_validate(self, exc: ApiError) -> bool:

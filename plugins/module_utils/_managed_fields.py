@@ -203,13 +203,16 @@ def proves(config: Mapping[str, Any], live: Mapping[str, Any], manager: str) -> 
 
     Every doubt (a normalised quantity, a list without keys, another API version) says no, and the server is asked.
     """
-    entry = applied(live, manager)
-    if entry is None or entry[0] != config["apiVersion"]:
-        return False
     wanted = {key: value for key, value in config.items() if key not in ("apiVersion", "kind", "metadata")}
     meta = {key: value for key, value in config["metadata"].items() if key not in ("name", "namespace")}
     if meta:
         wanted["metadata"] = meta
+    entry = applied(live, manager)
+    if not wanted:
+        # Of an object that only has to exist nothing is recorded.
+        return entry is None or not list(leaves(entry[1]))
+    if entry is None or entry[0] != config["apiVersion"]:
+        return False
     return _same(wanted, live, entry[1])
 
 

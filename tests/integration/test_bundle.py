@@ -166,6 +166,13 @@ def test_values_that_the_server_normalises_are_not_changes(client: KubeClient, s
     assert before["metadata"]["generation"] == after["metadata"]["generation"]
 
 
+def test_an_object_that_only_has_to_exist_is_unchanged(space: str) -> None:
+    bare = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bare"}}
+    assert [apply([bare], namespace=space)["changed"] for _ in range(3)] == [True, False, False]
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
+    assert not apply([namespace], name=space)["changed"]
+
+
 @pytest.mark.parametrize("manager", ["kubectl-edit", "kubectl-patch"])
 def test_drift_by_hand_is_repaired_and_reported(client: KubeClient, space: str, manager: str) -> None:
     apply([config_map("one", a="1", b="1")], name=space, namespace=space)
