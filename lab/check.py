@@ -82,11 +82,10 @@ def _root_key(root: dict[str, bytes], token: str) -> Row:
     with_key = [issuer for issuer, info in issuers.items() if info.get("key_id")]
     certificates = [_vault(f"pki_int/issuer/{issuer}", token)["data"]["certificate"].strip() for issuer in with_key]
     inside = root["tls.crt"].decode().strip() in certificates
-    return (
-        "Root CA's key",
-        b"PRIVATE KEY" in root["tls.key"] and not inside and len(with_key) == 1,
-        f"on Harvester in platform-lab-keys/root-ca; Vault holds {len(with_key)} key, the root's {'TOO' if inside else 'not'}",
-    )
+    holds = b"PRIVATE KEY" in root["tls.key"] and not inside and len(with_key) == 1
+    keys = f"Vault holds {len(with_key)} key, {'AND' if inside else 'not'} the root's"
+    seen = f"on Harvester in platform-lab-keys/root-ca; {keys}"
+    return "Root CA's key", holds, seen
 
 
 def check(kubeconfigs: Path) -> list[Row]:
