@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Failure = (OSError, http.client.HTTPException, Refused, ValueError)
 STRATEGIC = "application/strategic-merge-patch+json"
 PODS = "/api/v1/pods"
+EVENTS = 5000  # whose repeats are counted
 
 
 def now() -> str:
@@ -54,6 +55,8 @@ class Api:
         meta, moment, message = pod["metadata"], now(), message[:1000]
         digest = hashlib.sha256(f"{meta['uid']} {reason} {message}".encode()).hexdigest()[:16]
         name, collection = f"{meta['name'][:200]}.{digest}", f"/api/v1/namespaces/{meta['namespace']}/events"
+        if len(self.events) > EVENTS:
+            self.events.clear()
         count = self.events[digest] = self.events.get(digest, 0) + 1
         involved = {
             "apiVersion": "v1",

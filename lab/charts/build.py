@@ -23,6 +23,7 @@ CRDS = {
         "or .Values.crds.enabled .Values.installCRDs",
         ".Values.crds.keep",
     ),
+    "external-secrets": (("external-secrets.io",), ".Values.installCRDs", "false"),
 }
 LABELS = """
     app: {{ .Chart.Name }}
