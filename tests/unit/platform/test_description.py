@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,12 @@ def test_all_faults_at_once() -> None:
     with pytest.raises(ValueError, match="phase is 12") as caught:
         validate({**LEAST, "phase": 12, "namespace": "De_mo", "autoscale": [{**AUTOSCALE, "minimum": 9}]}, "s")
     assert str(caught.value).count("; ") == 2
+
+
+def test_every_key_is_documented() -> None:
+    """docs/descriptions.md has a line for each, and names the keys below it."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "descriptions.md").read_text(encoding="utf-8")
+    lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(lines) == set(DESCRIPTION)
+    for key, option in DESCRIPTION.items():
+        assert all(f"`{below}`" in lines[key] for below in option.get("options", {})), key
