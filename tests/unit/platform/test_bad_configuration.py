@@ -9,10 +9,7 @@ are right but for the file's own. The clusters of every host are a local server 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -22,10 +19,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = ROOT / "tests" / "data"
 FIXTURES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((DATA / "bad_configuration").glob("*.yml"))}
-COLLECTIONS = Path(__file__).resolve().parents[3] / ".ansible" / "collections"
 GOOD = "nothing_wrong"
 PLAYBOOK = """
 - name: The first role of every phase
@@ -86,7 +83,7 @@ def kubeconfig(path: Path, server: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the first role for every fixture, and once with nothing wrong."""
     folder = tmp_path_factory.mktemp("bad_configuration")
     calls: Counter[str] = Counter()
@@ -101,28 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "platform_harvester_kubeconfig": config,
             **fixture["variables"],
         }
-    shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": shared}}))
-    (folder / "play.yml").write_text(PLAYBOOK)
-    (folder / "ansible.cfg").write_text("[defaults]\n")
-    result = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "--forks", "4", "play.yml"],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LANG": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": os.environ.get("TEST_COLLECTIONS_PATH", str(COLLECTIONS)),
-            "ANSIBLE_ROLES_PATH": str(DATA / "roles"),
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-            "ANSIBLE_PIPELINING": "true",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = play(folder, PLAYBOOK, hosts)
     server.shutdown()
     server.server_close()
     failed = re.finditer(r"^fatal: \[(\w+)\]: FAILED! => (\{.*\})$", result.stdout, re.MULTILINE)

@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
 
-ROOT = Path(__file__).resolve().parents[3]
 ROLES = ROOT / "tests" / "data" / "roles"
 SHARED = {"platform_domain": "lab.example.com", "platform_cluster_name": "platform-lab"}
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -58,16 +54,12 @@ PLAYBOOK = """
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def answers(play: Play, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the lookup returned, or the words that it failed with."""
     folder = tmp_path_factory.mktemp("services")
     hosts = {
         name: {**SHARED, **question, "ask": "{{ " + question["ask"] + " }}"} for name, question in QUESTIONS.items()
     }
-    shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": shared}}))
-    (folder / "play.yml").write_text(PLAYBOOK)
-    (folder / "ansible.cfg").write_text("[defaults]\n")
     # A description whose name is not its role's, and a role that bears the name of one of the collection's.
     for role, name in (("misnamed", "other"), ("traefik", "traefik")):
         (folder / "roles" / role / "meta").mkdir(parents=True)
@@ -76,23 +68,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         )
         (folder / "roles" / role / "defaults").mkdir()
         (folder / "roles" / role / "defaults" / "main.yml").write_text("misnamed_enabled: false\n")
-    result = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "--forks", "4", "play.yml"],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LANG": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
-            "ANSIBLE_ROLES_PATH": f"{ROLES}:{folder / 'roles'}",
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    result = play(folder, PLAYBOOK, hosts)
     found: dict[str, Any] = {"output": result.stdout + result.stderr}
     for name in QUESTIONS:
         written = folder / f"{name}.json"
