@@ -19,7 +19,7 @@ from ansible.template import Templar, trust_as_template
 SUFFIX = ".yml.j2"
 _OVERRIDES = {"trim_blocks": True, "lstrip_blocks": True}
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MARK = re.compile("\x1e([0-9]+)\x1f")
+_MARK = re.compile("\x01([0-9]+)\x02")
 _CLOSED_BY_END = frozenset({"if", "for", "macro", "call", "filter", "block", "with", "set", "raw", "autoescape"})
 Render = Callable[[str], str]
 
@@ -105,6 +105,11 @@ def _parse(path: str, source: str, text: str, render: Render) -> Iterator[Any]:
                 yield obj
 
 
+def _lines(text: str) -> list[str]:
+    """Lines with their ends; only a newline ends one, for YAML and Jinja as for an editor."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
 def _tokens(source: str) -> list[tuple[int, str, str]]:
     # Without trimming, so that the tokens together are the source.
     return list(jinja2.Environment(keep_trailing_newline=True).lex(source))
@@ -120,7 +125,7 @@ def _syntax_line(source: str) -> int | None:
 
 def failing_line(source: str, render: Render) -> int:
     """The first line with which the template fails, found by halving; open blocks are closed behind each part."""
-    lines = source.splitlines(keepends=True)
+    lines = _lines(source)
     low, high = 1, max(1, len(lines))
     while low < high:
         middle = (low + high) // 2
@@ -171,10 +176,10 @@ def template_line(source: str, rendered_line: int, render: Render) -> int:
                 at_start = at_start and kind == "whitespace"
                 marked.append(value)
                 continue
-            for offset, part in enumerate(value.splitlines(keepends=True)):
-                marked.append((f"\x1e{line + offset}\x1f" if at_start else "") + part)
+            for offset, part in enumerate(_lines(value)):
+                marked.append((f"\x01{line + offset}\x02" if at_start else "") + part)
                 at_start = part.endswith("\n")
-        output = render("".join(marked)).splitlines()
+        output = _lines(render("".join(marked)))
     except (AnsibleError, jinja2.TemplateError):
         return rendered_line + 1
     last = 1
