@@ -139,9 +139,8 @@ class Container:
         while not self.settled:
             if self.ended.is_set():
                 # never started; the kubelet reports such containers as if they had been killed
-                self._set(
-                    terminated(137, "ContainerStatusUnknown", self.identity, now(), "The container was never started")
-                )
+                words = "The container was never started"
+                self._set(terminated(137, "ContainerStatusUnknown", self.identity, now(), words))
                 break
             if self.image is None:
                 await self._simulate()
@@ -213,14 +212,11 @@ class Container:
         uid = security.get("runAsUser", image.uid)
         gid = security.get("runAsGroup", image.gid if "runAsUser" not in security else 0)
         if security.get("runAsNonRoot") and uid == 0:
-            why = (
-                "container has runAsNonRoot and image will run as root"
-                if "runAsUser" not in security
-                else ("container's runAsUser breaks non-root policy")
-            )
-            raise ContainerConfigError(
-                f'{why} (pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}", container: {self.name})'
-            )
+            why = "container has runAsNonRoot and image will run as root"
+            if "runAsUser" in security:
+                why = "container's runAsUser breaks non-root policy"
+            where = f'pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}", container: {self.name}'
+            raise ContainerConfigError(f"{why} ({where})")
         loop = asyncio.get_running_loop()
         root = await loop.run_in_executor(None, home.images.root, image)
         services = await home.service_variables()
@@ -232,9 +228,8 @@ class Container:
         argv = [expand(word, env) for word in [*command, *arguments]]
         if not argv:
             raise ValueError("no command specified")
-        return Launch(
-            self._options(image, root.options, uid, gid, bool(security.get("readOnlyRootFilesystem")), env), argv, env
-        )
+        fixed = bool(security.get("readOnlyRootFilesystem"))
+        return Launch(self._options(image, root.options, uid, gid, fixed, env), argv, env)
 
     def _options(
         self, image: Image, root: list[str], uid: int, gid: int, fixed: bool, env: Mapping[str, str]
@@ -249,25 +244,13 @@ class Container:
             *("--proc", "/proc", "--dev", "/dev"),
         ]
         (own / f"passwd-{uid}").write_text(passwd(uid, gid))
-        (own / f"group-{gid}").write_text(
-            "".join(f"{name}:x:{number}:\n" for name, number in {"root": 0, f"group{gid}": gid}.items())
-        )
-        for name in ("hosts", "resolv.conf", "hostname"):
-            options += ["--ro-bind", str(own / name), f"/etc/{name}"]
-        options += [
-            "--ro-bind",
-            str(own / f"passwd-{uid}"),
-            "/etc/passwd",
-            "--ro-bind",
-            str(own / f"group-{gid}"),
-            "/etc/group",
-        ]
+        (own / f"group-{gid}").write_text(f"root:x:0:\ngroup{gid}:x:{gid}:\n" if gid else "root:x:0:\n")
+        files = {"passwd": f"passwd-{uid}", "group": f"group-{gid}"}
+        for name in ("hosts", "resolv.conf", "hostname", "passwd", "group"):
+            options += ["--ro-bind", str(own / files.get(name, name)), f"/etc/{name}"]
         for folder in ("/tmp", "/var/tmp", *image.folders):
-            options += (
-                ["--dir", folder]
-                if fixed
-                else ["--perms", "1777" if folder.endswith("/tmp") else "0755", "--tmpfs", folder]
-            )
+            mode = "1777" if folder.endswith("/tmp") else "0755"
+            options += ["--dir", folder] if fixed else ["--perms", mode, "--tmpfs", folder]
         for mount in sorted(self.spec.get("volumeMounts", []), key=lambda item: item["mountPath"].count("/")):
             source = self._source(mount, env)
             readonly = mount.get("readOnly") or mount["name"] in self.home.volumes.fixed
@@ -310,17 +293,20 @@ class Container:
         """From start to end; afterwards `state` is terminated."""
         self.log.open()
         began, self.identity, self.env = now(), f"lab://{uuid.uuid4().hex}", launch.env
-        process = self.process = await Process.start(
-            self.home.tools, self.home.network.enter, launch.options, launch.argv, launch.env
-        )
+        home = self.home
+        try:
+            process = await Process.start(home.tools, home.network.enter, launch.options, launch.argv, launch.env)
+        except (OSError, ValueError) as error:
+            # too many processes, arguments too long, a NUL in the environment
+            self._set(terminated(128, "StartError", self.identity, began, str(error)))
+            return
+        self.process = process
         assert process.outer.stdout is not None and process.outer.stderr is not None
         pumps = [
             asyncio.create_task(self.log.pump("stdout", process.outer.stdout)),
             asyncio.create_task(self.log.pump("stderr", process.outer.stderr)),
         ]
-        target = Target(
-            self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, self.env, limit)
-        )
+        target = self._target(process)
         self.started = "startupProbe" not in self.spec
         self._set({"running": {"startedAt": began}}, ready=self.started and "readinessProbe" not in self.spec)
         watchers = [asyncio.create_task(self._watch(process, target))]
@@ -336,6 +322,9 @@ class Container:
         code = 128 - code if code < 0 else code
         self._set(self._terminated(code, began, process.pid == 0))
         self.log.close()
+
+    def _target(self, process: Process) -> Target:
+        return Target(self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, self.env, limit))
 
     def _terminated(self, code: int, began: str, stillborn: bool) -> Object:
         words = self.message.read_bytes()[-4096:].decode(errors="replace")
@@ -404,21 +393,17 @@ class Container:
         deadline = loop.time() + grace
         hook = self.spec.get("lifecycle", {}).get("preStop")
         if hook and hooks and grace > 0:
-            target = Target(
-                self.home.network.address, self.spec, lambda argv, limit: process.execute(argv, self.env, limit)
-            )
             ending = asyncio.ensure_future(process.outer.wait())
-            hooked = asyncio.ensure_future(attempt(target, hook, grace))
+            hooked = asyncio.ensure_future(attempt(self._target(process), hook, grace))
             await asyncio.wait({ending, hooked}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
             if hooked.done() and (words := hooked.result()) is not None and process.running:
                 await self.home.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {words}")
             hooked.cancel()
         process.signal(signal.Signals[image.stop_signal])
+        left = max(deadline - loop.time(), MINIMUM_GRACE if grace > 0 else 0.01)
         try:
-            await asyncio.wait_for(
-                process.outer.wait(), max(deadline - loop.time(), MINIMUM_GRACE if grace > 0 else 0.01)
-            )
+            await asyncio.wait_for(process.outer.wait(), left)
         except TimeoutError:
             process.signal(signal.SIGKILL)
             await process.outer.wait()

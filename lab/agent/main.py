@@ -22,6 +22,7 @@ from lab.kube import Object
 log = logging.getLogger(__name__)
 
 SWEEP = 60.0
+AGAIN = 5.0
 PATIENCE = 5.0  # for containers when the agent ends; what is left then dies with it
 FINISHED = ("Succeeded", "Failed")
 
@@ -55,10 +56,11 @@ class Agent:
         sweeper.cancel()
         # the pods stay in the API, and the next agent starts them again: no status is written any more
         log.info("ending with %d pods", len(self.pods))
-        tasks = list(self.tasks.values())
         await asyncio.gather(*(pod.abandon(PATIENCE) for pod in self.pods.values()))
-        if tasks:
-            await asyncio.wait(tasks, timeout=PATIENCE)
+        tasks = list(self.tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _present(self) -> set[str]:
         while True:
@@ -99,9 +101,17 @@ class Agent:
 
     async def _live(self, pod: Pod) -> None:
         try:
-            await pod.run()
-        except Exception:
-            log.exception("%s: the agent failed", pod.label)
+            while True:
+                try:
+                    await pod.run()
+                    break
+                except Exception:
+                    log.exception("%s: the agent failed, beginning again", pod.label)
+                    await asyncio.sleep(AGAIN)
+                    again = Pod(self.services, pod.obj)
+                    if pod.gone.is_set():
+                        again.vanished()
+                    pod = self.pods[pod.uid] = again
         finally:
             self.pods.pop(pod.uid, None)
             self.tasks.pop(pod.uid, None)

@@ -124,6 +124,7 @@ class Pod:
         finally:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
+            await asyncio.gather(*(item.stop(0) for item in self.containers))
             await self.network.remove()
             if not self.silent:
                 self.services.pool.free(self.uid)
@@ -217,11 +218,11 @@ class Pod:
             return False
         if not await self._until(self._mount, "FailedMount"):
             return False
-        if not await self._until(self.network.create, "FailedCreatePodSandBox"):
-            return False
-        await announce(self.services.api, self.obj, self.network.address, self.logs)
+        announced = asyncio.create_task(announce(self.services.api, self.obj, self.network.address, self.logs))
+        created = await self._until(self.network.create, "FailedCreatePodSandBox")
+        await announced
         log.info("%s: %s", self.label, self.network.address)
-        return True
+        return created
 
     async def _until(self, step: Callable[[], Awaitable[None]], reason: str) -> bool:
         while not self.leaving.is_set():

@@ -185,7 +185,7 @@ class HostNetwork:
 class Process:
     """The first process of a container."""
 
-    def __init__(self, outer: asyncio.subprocess.Process, pid: int, tools: Tools, user_namespace: bool = True) -> None:
+    def __init__(self, outer: asyncio.subprocess.Process, pid: int, tools: Tools) -> None:
         self.outer, self.pid, self.tools = outer, pid, tools
 
     @classmethod
