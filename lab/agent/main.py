@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -61,6 +62,9 @@ class Agent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # threads that still wait for the API server must not hold this up
+        logging.shutdown()
+        os._exit(0)
 
     async def _present(self) -> set[str]:
         while True:
