@@ -42,12 +42,12 @@ ACCESS_OPTIONS: dict[str, Any] = {
     "ca_certificate": {"type": "str"},
     "token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VAULT_TOKEN"])},
 }
+# `no_log: false` because these are names of where secrets are.
 STORE_OPTIONS: dict[str, Any] = {
     "keys_kubeconfig": {"type": "path"},
-    "keys_context": {"type": "str"},
-    "keys_namespace": {"type": "str", "required": True},
+    "keys_context": {"type": "str", "no_log": False},
+    "keys_namespace": {"type": "str", "required": True, "no_log": False},
 }
-# `no_log: false` because these are names of Secrets, not secrets.
 KEYS_OPTIONS: dict[str, Any] = {**STORE_OPTIONS, "keys_name": {"type": "str", "default": "vault-init", "no_log": False}}
 
 

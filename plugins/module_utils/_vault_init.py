@@ -49,14 +49,7 @@ class Initialisation:
             if not self.check:
                 raise
             return self._planned(f"the keys' cluster does not answer yet ({exc.why})")
-        spooled = self._spooled()
-        if stored and spooled and not stored.keys.same_as(spooled):
-            raise PlatformError(
-                _DOING,
-                f"the spool file {self.spool} holds other keys than {store}",
-                "One of them belongs to a Vault that is gone: find out which, and move the spool file aside.",
-                spool=str(self.spool),
-            )
+        spooled = self._one_life(store, stored)
         try:
             survey = self._survey(need_all=stored is None and spooled is None)
         except (VaultNotReady, NoConnection, Unreachable) as exc:
@@ -69,6 +62,47 @@ class Initialisation:
         if stored is None and spooled is None:
             raise self._lost(store)
         return self._finish(store, stored, spooled)
+
+    def archive(self) -> dict[str, Any]:
+        """Move the keys of a Vault that is being given up aside, so that a new one can get its own."""
+        store = self.store()
+        stored = store.read()
+        spooled = self._one_life(store, stored)
+        if stored is None and spooled is None:
+            return {"changed": False, "initialized": False, "cluster_id": ""}
+        if self.archive_consent != self.cluster:
+            mend = f"Set archive_keys to '{self.cluster}' to say that you mean it."
+            raise PlatformError("Archiving the keys of Vault", "there is no consent", mend)
+        diff = {"before": f"{store.name}\n", "after": f"{store.name}-<cluster id>\n"}
+        result = {
+            "changed": True,
+            "initialized": False,
+            "cluster_id": stored.cluster_id if stored else "",
+            "diff": diff,
+        }
+        return result if self.check else {**result, "archived": self._move_aside(store, stored, spooled)}
+
+    def _move_aside(self, store: KeyStore, stored: Stored | None, spooled: InitKeys | None) -> str:
+        name = ""
+        if stored:
+            name = store.archive(stored)
+        elif spooled:
+            name = f"{store.name}-{spooled.fingerprint}"
+            store.save(spooled, name)
+        self.spool.remove()
+        return name
+
+    def _one_life(self, store: KeyStore, stored: Stored | None) -> InitKeys | None:
+        """The keys in the spool, which must be those of the store."""
+        spooled = self._spooled()
+        if stored and spooled and not stored.keys.same_as(spooled):
+            raise PlatformError(
+                _DOING,
+                f"the spool file {self.spool} holds other keys than {store}",
+                "One of them belongs to a Vault that is gone: find out which, and move the spool file aside.",
+                spool=str(self.spool),
+            )
+        return spooled
 
     def _spooled(self) -> InitKeys | None:
         content = self.spool.read()
@@ -129,14 +163,8 @@ class Initialisation:
             raise PlatformError(_DOING, why, mend)
         if self.check:
             return self._planned(f"the keys in {where} would be kept under another name first")
-        archived = []
-        if stored:
-            archived.append(store.archive(stored))
-        elif spooled:
-            archived.append(f"{store.name}-{spooled.fingerprint}")
-            store.save(spooled, archived[0])
-        self.spool.remove()
-        return {**self._initialise(store), "archived": archived[0]}
+        archived = self._move_aside(store, stored, spooled)
+        return {**self._initialise(store), "archived": archived}
 
     def _initialise(self, store: KeyStore) -> dict[str, Any]:
         store.prove(str(self.spool))
@@ -240,7 +268,7 @@ class Initialisation:
 
     def _result(self, store: KeyStore, cluster_id: str, *, changed: bool) -> dict[str, Any]:
         keys = {"namespace": store.namespace, "name": store.name}
-        result = {"changed": changed, "initialized": True, "cluster_id": cluster_id, "keys": keys}
+        result = {"changed": changed, "initialized": True, "cluster_id": cluster_id, "keys_secret": keys}
         return {**result, **self._diff("keys not saved in their place")} if changed else result
 
     def _diff(self, before: str) -> dict[str, Any]:

@@ -37,6 +37,14 @@ attributes:
   idempotent:
     support: full
 options:
+  state:
+    description:
+      - With V(present) the Vault is initialised and its keys are saved.
+      - With V(archived) the keys of a Vault that is given up are moved aside under its cluster id; Vault itself is not
+        looked at. Needs O(archive_keys).
+    type: str
+    choices: [present, archived]
+    default: present
   cluster_name:
     description: Name of the cluster. It names the spool's directory, and is what O(archive_keys) must say.
     type: str
@@ -61,7 +69,8 @@ options:
     type: path
   archive_keys:
     description:
-      - Consent, by saying O(cluster_name), to move the keys of a former Vault aside when no server is initialised.
+      - Consent, by saying O(cluster_name), to move the keys of a former Vault aside when no server is initialised, or
+        with O(state=archived).
       - They are kept in the same namespace under another name.
     type: str
   timeout:
@@ -106,7 +115,7 @@ cluster_id:
   description: Vault's own id, once an unseal has noted it beside the keys; empty before.
   returned: success
   type: str
-keys:
+keys_secret:
   description: The place of the keys.
   returned: when initialized
   type: dict
@@ -137,6 +146,7 @@ def main() -> None:
         {
             **av.ACCESS_OPTIONS,
             **av.KEYS_OPTIONS,
+            "state": {"type": "str", "choices": ["present", "archived"], "default": "present"},
             "cluster_name": {"type": "str", "required": True},
             "shares": {"type": "int", "default": 5},
             "threshold": {"type": "int", "default": 3},
@@ -161,7 +171,7 @@ def initialise(params: dict[str, Any], check: bool) -> dict[str, Any]:
     directory = params["spool_directory"] or f"~/.local/state/harvester_rke2/{params['cluster_name']}"
     offline = params["offline_copy"]
     with av.doors(params) as doors:
-        return Initialisation(
+        flow = Initialisation(
             doors=doors,
             store=lambda: av.key_store(params),
             spool=SecretFile(f"{directory}/vault-init.json", "the spool file"),
@@ -172,7 +182,8 @@ def initialise(params: dict[str, Any], check: bool) -> dict[str, Any]:
             archive_consent=params["archive_keys"] or "",
             check=check,
             timeout=params["timeout"],
-        ).run()
+        )
+        return flow.archive() if params["state"] == "archived" else flow.run()
 
 
 if __name__ == "__main__":

@@ -230,6 +230,20 @@ def test_keys_of_a_former_vault_are_refused_and_archived_only_with_consent(case:
     clean(agreed, former)
 
 
+def test_keys_of_a_vault_that_is_given_up_are_archived_under_its_id(case: Case) -> None:
+    assert not case.init(state="archived").result["changed"]
+    case.ready(voters=1)
+    stored = case.stored()
+    assert case.init(state="archived").returncode != 0 and case.stored() == stored
+    case.gate.reset()
+    planned = case.init(state="archived", archive_keys="fault", check=True)
+    assert planned.result["changed"] and not case.gate.writes(), planned.text
+    outcome = case.init(state="archived", archive_keys="fault")
+    assert outcome.returncode == 0 and outcome.result["archived"] == f"vault-init-{outcome.result['cluster_id']}"
+    assert (case.stored(outcome.result["archived"]) or {})["keys"] == (stored or {})["keys"]
+    assert case.stored() is None and not case.init(state="archived", archive_keys="fault").result["changed"]
+
+
 def test_spool_of_a_former_vault_is_refused(case: Case) -> None:
     case.spool.parent.mkdir(mode=0o700)
     case.spool.touch(0o600)
