@@ -156,7 +156,13 @@ class Unsealing:
         nonce = ""
         for count, share in enumerate(keys.shares[: keys.threshold], start=1):
             try:
-                status = vault.call("PUT", "sys/unseal", {"key": share}, retry=False, doing=doing)
+                left = max(1.0, min(30.0, self._left()))
+                status = vault.call("PUT", "sys/unseal", {"key": share}, retry=False, timeout=left, doing=doing)
+            except VaultUnreachable as exc:
+                if count < keys.threshold or not exc.sent:
+                    raise
+                # Joining, it answers only when it has reached the leader: whether it opens is seen by looking.
+                return {"sealed": True}
             except VaultError as exc:
                 if exc.status == 400:
                     why = f"the stored keys are not its keys ({'; '.join(exc.errors)})"
@@ -173,14 +179,25 @@ class Unsealing:
 
     def _opened(self, name: str) -> dict[str, Any]:
         """The last share of a joining server is answered with `sealed`: it opens a little later, by itself."""
-        while (status := self._status(name))["sealed"]:
+        state = "it is still sealed"
+        while True:
+            try:
+                status = self._status(name)
+            except VaultUnreachable:
+                if name not in self.unsealed:
+                    raise
+                # A server that cannot reach the leader it joins holds every request back.
+                state = "it does not answer"
+                break
+            if not status["sealed"]:
+                return status
             if self._left() < _DELAY:
-                why = f"all keys were accepted, but it is still sealed after {self.timeout:.0f} s"
-                raise PlatformError(
-                    f"Unsealing {name}", f"{why}: it has only half joined the Raft cluster", _HALF_JOINED
-                )
+                break
             time.sleep(_DELAY)
-        return status
+        why = (
+            f"all keys were accepted, but {state} after {self.timeout:.0f} s: it has only half joined the Raft cluster"
+        )
+        raise PlatformError(f"Unsealing {name}", why, _HALF_JOINED)
 
     def _note_life(self, store: KeyStore, stored: Stored | None, cluster_id: str) -> None:
         if stored is None or not cluster_id or stored.cluster_id == cluster_id:

@@ -192,7 +192,7 @@ def test_half_joined_a_server_that_stays_sealed_after_all_its_shares(tmp_path: p
         case.gate.reset()
         outcome = case.unseal(addresses={"vault-1": case.addresses["vault-1"]}, timeout=8)
         assert outcome.returncode != 0, outcome.text
-        assert "it is still sealed after 8 s: it has only half joined" in outcome.message, outcome.text
+        assert "after 8 s: it has only half joined the Raft cluster" in outcome.message, outcome.text
         assert len(case.gate.writes()) == 3, "shares are never sent again"
 
 
