@@ -5,21 +5,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._errors import PlatformError
-
-_LIBRARY_ERROR: str | None
-try:
-    import yaml  # noqa: F401
-except ImportError:
-    _LIBRARY_ERROR = traceback.format_exc()
-else:
-    _LIBRARY_ERROR = None
+from ._yaml import LIBRARY_ERROR
 
 KUBERNETES_OPTIONS: dict[str, Any] = {
     "kubeconfig": {"type": "path"},
@@ -41,8 +33,8 @@ class _QuietModule(AnsibleModule):
 def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
     """An AnsibleModule that has the connection options, on a Python that has what they need."""
     module = _QuietModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
-    if _LIBRARY_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("PyYAML"), exception=_LIBRARY_ERROR)
+    if LIBRARY_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("PyYAML"), exception=LIBRARY_ERROR)
     return module
 
 

@@ -12,11 +12,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from . import _managed_fields as fields
+from ._yaml import DUMPER, yaml
 
-_Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # Of this process only: a hash that was the same in every run would let short passwords be guessed from a log.
 _SALT = os.urandom(16)
 _SECRET_FIELDS = ("data", "stringData")
@@ -100,10 +98,10 @@ def pair(title: str, source: str, before: Mapping[str, Any], after: Mapping[str,
 def dump(obj: Mapping[str, Any]) -> str:
     if not obj:
         return ""
-    text: str = yaml.dump(mask(obj), Dumper=_Dumper, sort_keys=True, default_flow_style=False, width=120)
+    text: str = yaml.dump(mask(obj), Dumper=DUMPER, sort_keys=True, default_flow_style=False, width=120)
     return text
 
 
 def dump_all(objects: Iterable[Mapping[str, Any]]) -> str:
-    text: str = yaml.dump_all(list(objects), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=120)
+    text: str = yaml.dump_all(list(objects), Dumper=DUMPER, sort_keys=False, default_flow_style=False, width=120)
     return text

@@ -12,13 +12,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from ._errors import PlatformError
 from ._kube_client import MERGE, ApiError, KubeClient
+from ._yaml import LOADER, yaml
 
 DIGEST = "platform.harvester-rke2.io/digest"
-_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -71,7 +69,7 @@ def objects(client: KubeClient, release: Mapping[str, Any]) -> list[dict[str, An
     try:
         packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
         content = json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
-        documents = list(yaml.load_all(content["manifest"], Loader=_Loader))
+        documents = list(yaml.load_all(content["manifest"], Loader=LOADER))
     except (KeyError, ValueError, binascii.Error, gzip.BadGzipFile, yaml.YAMLError) as exc:
         raise PlatformError(doing, f"its Secret cannot be decoded ({type(exc).__name__})") from None
     result = []

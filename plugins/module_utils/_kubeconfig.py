@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from ._errors import NoConnection, PlatformError
+from ._yaml import LOADER, yaml
 
-_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REFUSED_USER = {
     "exec": "an exec plugin",
@@ -148,7 +146,7 @@ def _read(name: str, doing: str) -> dict[str, Any] | None:
     except OSError as exc:
         raise PlatformError(doing, str(exc.strerror), "Make it readable for the user who runs the module.") from exc
     try:
-        document = yaml.load(text, Loader=_Loader)
+        document = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as exc:
         # The problem's text may quote the file, which holds credentials: only the place is told.
         mark = getattr(exc, "problem_mark", None)

@@ -117,7 +117,7 @@ def mixed() -> list[Object]:
     ]
 
 
-def live(client: KubeClient, space: str, kind: str, name: str, api_version: str = "v1") -> Object | None:
+def live(client: KubeClient, space: str, kind: str, name: str, api_version: str = "v1") -> Any:
     return client.get_or_none(client.path_for(api_version, kind, space, name))
 
 

@@ -147,9 +147,7 @@ def test_harbor_can_be_said(answers: dict[str, Any]) -> None:
         *("charts", "secrets", "postgresql", "valkey", "buckets", "routes", "oidc", "network", "autoscale", "metrics"),
         *("images", "backup", "left_to", "waits_for", "checks", "requires"),
     }
-    lengths = {
-        key: rule.get("length") for secret in harbor["secrets"] for key, rule in secret["keys"].items()
-    }
+    lengths = {key: rule.get("length") for secret in harbor["secrets"] for key, rule in secret["keys"].items()}
     assert (lengths["secretKey"], lengths["secret"], lengths["CSRF_KEY"]) == (16, 16, 32)
     owner = next(secret for secret in harbor["secrets"] if secret["name"] == "harbor-pg-owner")
     assert (owner["type"], owner["namespaces"]) == ("kubernetes.io/basic-auth", ["harbor", "database"])
