@@ -147,7 +147,7 @@ def _write(
 ) -> dict[str, Any]:
     have = set((live or {}).get("data") or {})
     created = sorted(set(wanted.keys) - have)
-    entry: dict[str, Any] = {"name": wanted.name, "namespace": namespace, "keys": created, "result": "unchanged"}
+    entry: dict[str, Any] = {"name": wanted.name, "namespace": namespace, "added_keys": created, "result": "unchanged"}
     if not created:
         return entry
     data = {key: values[key] for key in created}

@@ -97,7 +97,7 @@ secrets:
     namespace:
       description: Its namespace.
       type: str
-    keys:
+    added_keys:
       description: Names of the keys that were generated.
       type: list
       elements: str
@@ -143,7 +143,7 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
         if not check:
             raise
         entries = [
-            {"name": secret.name, "namespace": namespace, "keys": sorted(secret.keys), "result": "planned"}
+            {"name": secret.name, "namespace": namespace, "added_keys": sorted(secret.keys), "result": "planned"}
             for secret in wanted
             for namespace in secret.namespaces
         ]
@@ -152,7 +152,9 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if made:
         result["diff"] = {
             "before": "",
-            "after": "".join(f"{entry['namespace']}/{entry['name']}: {', '.join(entry['keys'])}\n" for entry in made),
+            "after": "".join(
+                f"{entry['namespace']}/{entry['name']}: {', '.join(entry['added_keys'])}\n" for entry in made
+            ),
         }
     return result
 

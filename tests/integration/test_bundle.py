@@ -734,7 +734,7 @@ def test_secrets_are_generated_once(client: KubeClient, proxy: Proxy, space: str
     more = secrets(space, password={"length": 64}, other={"format": "hex"})
     again = secrets(space, password={"length": 64}, other={"format": "hex"})
     now = live(client, space, "Secret", "generated")["data"]
-    assert [answer["secrets"][0]["keys"] for answer in (first, more, again)] == [["password"], ["other"], []]
+    assert [answer["secrets"][0]["added_keys"] for answer in (first, more, again)] == [["password"], ["other"], []]
     assert now["password"] == made["password"] and not again["changed"]
     assert made["password"] not in json.dumps([checked, first, more, again])
 
