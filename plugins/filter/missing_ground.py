@@ -15,7 +15,7 @@ version_added: 0.1.0
 short_description: What a phase needs and earlier phases have not made yet
 description:
   - Returns one sentence for each requirement of the phase's services that is not deployed, which names the phase to run
-    first.
+    first. Of a cluster that does not answer it returns why.
 positional: phase, state, planned
 options:
   _input:
@@ -59,7 +59,14 @@ def missing_ground(
     done = set(planned or [])
     sentences = []
     if phase > 0 and not state["root_ca_certificate"] and 0 not in done:
-        sentences.append(f"Phase {phase} needs the root CA, which phase 0 makes: run it first (--tags phase0).")
+        # What cannot be read is not called missing: phase 0 would be the wrong advice.
+        if state.get("harvester_why"):
+            sentences.append(f"Phase {phase} needs the root CA on Harvester. {state['harvester_why']}")
+        else:
+            sentences.append(f"Phase {phase} needs the root CA, which phase 0 makes: run it first (--tags phase0).")
+    earlier = set(range(1, phase)) - done
+    if earlier and not state.get("reachable", True):
+        return [*sentences, f"Phase {phase} needs the cluster. {state['why']}"]
     by_name = {service["name"]: service for service in services}
     deployed = set(state["applysets"])
     for service in services:

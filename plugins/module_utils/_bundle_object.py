@@ -85,6 +85,8 @@ class Plan:
         pair = _diff.pair(self.item.title, self.item.source, before, after)
         if pair["before"] == pair["after"] and self.result == "changed":
             pair["after"] += f"# the fields are now owned by {MANAGER}\n"
+        if self.result in ("planned", "unvalidated"):
+            pair["after_header"] += f": would {'create' if self.live is None else 'change'}, not validated"
         return pair
 
     def entry(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ NOTHING: dict[str, Any] = {
     "nodes": 0,
     "node_labels": {},
     "root_ca_certificate": "",
+    "harvester_why": "",
 }
 
 
@@ -42,7 +43,7 @@ def read(client: KubeClient) -> dict[str, Any]:
     try:
         version = client.request("GET", "/version")
     except Unreachable as exc:
-        return {**NOTHING, "server": client.config.server, "why": exc.why}
+        return {**NOTHING, "server": client.config.server, "why": str(exc)}
     parts: dict[str, Callable[[KubeClient], Any]] = {
         "releases": _releases,
         "applysets": _applysets,

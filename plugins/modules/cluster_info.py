@@ -93,6 +93,9 @@ state:
     root_ca_certificate:
       description: Certificate of the root CA (PEM), or an empty string.
       type: str
+    harvester_why:
+      description: Why the root CA could not be read.
+      type: str
 """
 
 from typing import Any

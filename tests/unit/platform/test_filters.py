@@ -21,6 +21,8 @@ SERVICES = [
 ]
 EMPTY: dict[str, Any] = {"root_ca_certificate": "", "applysets": []}
 ROOT_CA = "Phase 2 needs the root CA, which phase 0 makes: run it first (--tags phase0)."
+AWAY = "Calling Harvester: connection refused. Check it."
+UNREACHABLE: dict[str, Any] = {**EMPTY, "harvester_why": AWAY, "reachable": False, "why": "Calling: refused. Look."}
 PHASE_1 = "vault needs {}, which phase 1 makes: run it first (--tags phase1)."
 
 
@@ -34,6 +36,15 @@ PHASE_1 = "vault needs {}, which phase 1 makes: run it first (--tags phase1)."
         (2, {"root_ca_certificate": "pem", "applysets": ["traefik"]}, [], [PHASE_1.format("cert_manager")]),
         (2, {"root_ca_certificate": "pem", "applysets": ["traefik", "cert-manager"]}, [], []),
         (2, EMPTY, [0, 1], []),
+        (0, UNREACHABLE, [], []),
+        (1, {**UNREACHABLE, "reachable": True}, [], [f"Phase 1 needs the root CA on Harvester. {AWAY}"]),
+        (
+            2,
+            UNREACHABLE,
+            [],
+            [f"Phase 2 needs the root CA on Harvester. {AWAY}", "Phase 2 needs the cluster. Calling: refused. Look."],
+        ),
+        (2, UNREACHABLE, [0, 1], []),
         (2, EMPTY, [1], [ROOT_CA]),
         (2, EMPTY, [0], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
     ],
