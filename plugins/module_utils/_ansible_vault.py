@@ -60,16 +60,21 @@ def vault_module(argument_spec: Mapping[str, Any], *, kubernetes: bool = True, *
     return module
 
 
-def keys_client(params: Mapping[str, Any]) -> KubeClient:
+def _client(options: Mapping[str, Any], check: bool) -> KubeClient:
+    """In check mode what does not exist yet must be told soon: a fresh controller runs all phases in it."""
+    return KubeClient.from_options(options, attempts=2) if check else KubeClient.from_options(options)
+
+
+def keys_client(params: Mapping[str, Any], *, check: bool = False) -> KubeClient:
     """Harvester, where the keys are."""
-    return KubeClient.from_options({"kubeconfig": params["keys_kubeconfig"], "context": params["keys_context"]})
+    return _client({"kubeconfig": params["keys_kubeconfig"], "context": params["keys_context"]}, check)
 
 
-def key_store(params: Mapping[str, Any]) -> KeyStore:
-    return KeyStore(keys_client(params), params["keys_namespace"], params["keys_name"])
+def key_store(params: Mapping[str, Any], *, check: bool = False) -> KeyStore:
+    return KeyStore(keys_client(params, check=check), params["keys_namespace"], params["keys_name"])
 
 
-def doors(params: Mapping[str, Any], *, patience: float = 30.0) -> Doors:
+def doors(params: Mapping[str, Any], *, check: bool = False, patience: float = 30.0) -> Doors:
     """The ways to the servers. With `addresses`, pods are only looked at when a kubeconfig is named as well."""
     in_cluster = not params["addresses"] or params["kubeconfig"]
     return Doors(
@@ -78,18 +83,18 @@ def doors(params: Mapping[str, Any], *, patience: float = 30.0) -> Doors:
         addresses=params["addresses"],
         address=params["address"] or "",
         ca_certificate=params["ca_certificate"] or "",
-        cluster=(lambda: KubeClient.from_options(params)) if in_cluster else None,
+        cluster=(lambda: _client(params, check)) if in_cluster else None,
         patience=patience,
     )
 
 
-def root_store(params: Mapping[str, Any], name: str) -> RootStore:
-    return RootStore(keys_client(params), params["keys_namespace"], name)
+def root_store(params: Mapping[str, Any], name: str, *, check: bool = False) -> RootStore:
+    return RootStore(keys_client(params, check=check), params["keys_namespace"], name)
 
 
 def leader_and_objects(params: Mapping[str, Any], ways: Doors, *, check: bool) -> tuple[Leader, Objects]:
     """What works at the active server, with secrets taken from the cluster in which Vault is used."""
-    leader = Leader(ways, lambda: key_store(params), params["token"] or "")
+    leader = Leader(ways, lambda: key_store(params, check=check), params["token"] or "")
     return leader, Objects(leader, SecretEntries(params), check=check)
 
 

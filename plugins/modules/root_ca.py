@@ -120,7 +120,7 @@ def ensure(module: AnsibleModule) -> dict[str, Any]:
     ttl = hours(params["ttl"], "ttl")
     planned = {"changed": True, "certificate": "", "diff": {"before": "", "after": f"CN={params['common_name']}\n"}}
     try:
-        store = av.root_store(params, params["name"])
+        store = av.root_store(params, params["name"], check=module.check_mode)
         root, made = store.read(), False
     except Unreachable:
         if not module.check_mode:

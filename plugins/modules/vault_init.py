@@ -170,10 +170,10 @@ def initialise(params: dict[str, Any], check: bool) -> dict[str, Any]:
         raise PlatformError("Initialising Vault", why, "Set 1 <= threshold <= shares <= 255.")
     directory = params["spool_directory"] or f"~/.local/state/harvester_rke2/{params['cluster_name']}"
     offline = params["offline_copy"]
-    with av.doors(params) as doors:
+    with av.doors(params, check=check) as doors:
         flow = Initialisation(
             doors=doors,
-            store=lambda: av.key_store(params),
+            store=lambda: av.key_store(params, check=check),
             spool=SecretFile(f"{directory}/vault-init.json", "the spool file"),
             cluster=params["cluster_name"],
             shares=params["shares"],

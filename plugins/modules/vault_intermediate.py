@@ -172,12 +172,12 @@ def ensure(module: AnsibleModule) -> dict[str, Any]:
     from ..module_utils._vault_intermediate import Intermediate
 
     params = module.params
-    with av.doors(params) as doors:
+    with av.doors(params, check=module.check_mode) as doors:
         leader, objects = av.leader_and_objects(params, doors, check=module.check_mode)
         flow = Intermediate(
             leader=leader,
             objects=objects,
-            root=lambda: av.root_store(params, params["root_name"]).read(),
+            root=lambda: av.root_store(params, params["root_name"], check=module.check_mode).read(),
             mount=params["path"].strip("/"),
             common_name=params["common_name"],
             organization=params["organization"] or "",

@@ -217,7 +217,7 @@ def settle(module: AnsibleModule) -> dict[str, Any]:
     specs = [{**spec, "path": (spec["path"] or "").strip("/") or None} for spec in params["objects"]]
     # Ansible shows a module's parameters at -vvv, and these may hold secrets.
     params["objects"] = [masked(spec) for spec in specs]
-    with av.doors(params) as doors:
+    with av.doors(params, check=module.check_mode) as doors:
         leader, objects = av.leader_and_objects(params, doors, check=module.check_mode)
 
         def work() -> dict[str, Any]:

@@ -106,10 +106,10 @@ def main() -> None:
 def unseal(params: dict[str, Any], check: bool) -> dict[str, Any]:
     from ..module_utils._vault_unseal import Unsealing
 
-    with av.doors(params) as doors:
+    with av.doors(params, check=check) as doors:
         return Unsealing(
             doors=doors,
-            store=lambda: av.key_store(params),
+            store=lambda: av.key_store(params, check=check),
             voters=params["voters"],
             force=params["force"],
             token=params["token"] or "",
