@@ -27,8 +27,8 @@ from typing import Any
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import KubeClient
 
+from lab.settings import Lab
 from tests.fault._modules import ROOT
-from tests.fault._vault_case import harvester_kubeconfig
 
 MARK = "SITE_RUN"  # in the environment of every process of a run: its workers have process groups of their own
 SERVERS = ("cluster", "harvester", "rancher")
@@ -139,9 +139,14 @@ class Site:
     """The lab's cluster and what the playbooks make of it."""
 
     def __init__(self) -> None:
-        self.directory = pathlib.Path(harvester_kubeconfig()).parents[1]
+        lab = Lab.from_environment()
+        if lab.name == "lab" or not lab.path("kubeconfig").exists():
+            raise RuntimeError("these tests make their lab empty again and again: run them by `make fault`, on its own")
+        self.directory = lab.directory
         # A home of the suite's own: the spool of a killed run lies there, and another lab must not find it.
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="site-home-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="site-home-")
+        self.home = pathlib.Path(self._folder.name) / "home"
+        self.home.mkdir(mode=0o700)
 
     def client(self, server: str) -> KubeClient:
         return KubeClient.from_options({"kubeconfig": self.kubeconfig(server)})
