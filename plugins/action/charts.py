@@ -131,10 +131,12 @@ class ActionModule(ActionBase):
             "kubernetes.core.helm",
             {
                 **chart.arguments(),
-                **self._connection_of(arguments),
+                "context": arguments["context"],
                 "binary_path": arguments["binary"] if os.path.isabs(arguments["binary"]) else None,
                 "timeout": f"{arguments['timeout']}s",
             },
+            # Named in its option, the kubeconfig is copied with its credentials to a file in /tmp, which a kill leaves.
+            environment={"KUBECONFIG": arguments["kubeconfig"], "K8S_AUTH_KUBECONFIG": ""},
         )
         if exists and not said.get("changed"):
             # The module compares version and values, and so does not see that the content of a chart on disk, or the
@@ -169,10 +171,20 @@ class ActionModule(ActionBase):
     def _connection_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {key: arguments[key] for key in KUBERNETES_OPTIONS}
 
-    def _module(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _module(
+        self, name: str, arguments: dict[str, Any], environment: Mapping[str, str | None] | None = None
+    ) -> dict[str, Any]:
         self._executions += 1
         given = {key: value for key, value in arguments.items() if value is not None}
-        result: dict[str, Any] = self._execute_module(module_name=name, module_args=given, task_vars=self._variables)
+        before = self._task.environment
+        if environment and environment["KUBECONFIG"]:
+            self._task.environment = [*(before or []), dict(environment)]
+        try:
+            result: dict[str, Any] = self._execute_module(
+                module_name=name, module_args=given, task_vars=self._variables
+            )
+        finally:
+            self._task.environment = before
         result.pop("invocation", None)
         if result.get("failed") or result.get("rc"):
             raise _HelmFailed({key: result[key] for key in ("msg", "stderr", "rc", "failed") if key in result})
