@@ -40,10 +40,13 @@ NOTHING: dict[str, Any] = {
 
 def read(client: KubeClient) -> dict[str, Any]:
     """Everything about the cluster itself; it is unreachable rather than a failure when nothing answers."""
+    doing = f"Reading the state of the cluster {client.config.server}"
     try:
         version = client.request("GET", "/version")
     except Unreachable as exc:
         return {**NOTHING, "server": client.config.server, "why": str(exc)}
+    except ApiError as exc:
+        raise _refused(doing, client, exc, "make a new kubeconfig (phase 0)") from None
     parts: dict[str, Callable[[KubeClient], Any]] = {
         "releases": _releases,
         "applysets": _applysets,
@@ -55,13 +58,7 @@ def read(client: KubeClient) -> dict[str, Any]:
         with ThreadPoolExecutor(len(parts)) as pool:
             found = dict(zip(parts, pool.map(lambda part: part(client), parts.values()), strict=True))
     except ApiError as exc:
-        if exc.status in (401, 403):
-            raise PlatformError(
-                f"Reading the state of the cluster {client.config.server}",
-                f"the user of context '{client.config.context}' in {client.config.source} may not ({exc.message})",
-                "Its credential may have expired: make a new kubeconfig (phase 0).",
-            ) from exc
-        raise
+        raise _refused(doing, client, exc, "make a new kubeconfig (phase 0)") from None
     crds = found.pop("_crds")
     return {
         **NOTHING,
@@ -73,6 +70,14 @@ def read(client: KubeClient) -> dict[str, Any]:
         "crds": sorted(crds),
         "gateway_api_version": crds.get(_GATEWAYS, "").removeprefix("v"),
     }
+
+
+def _refused(doing: str, client: KubeClient, exc: ApiError, mend: str) -> PlatformError:
+    """A credential that is refused, told with the file it is in; anything else as it is."""
+    if exc.status not in (401, 403):
+        return exc
+    why = f"the user of context '{client.config.context}' in {client.config.source} may not ({exc.message})"
+    return PlatformError(doing, why, f"Its credential may have expired: {mend}.")
 
 
 def _releases(client: KubeClient) -> list[dict[str, Any]]:
@@ -119,12 +124,14 @@ def _node_labels(client: KubeClient) -> dict[str, dict[str, str]]:
 
 def root_ca(client: KubeClient, namespace: str, name: str) -> str:
     """The certificate of the root CA, or an empty string while there is none; its key never leaves this function."""
-    secret = client.get_or_none(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    doing = f"Reading the root CA from Secret {namespace}/{name} of {client.config.server}"
+    try:
+        secret = client.get_or_none(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    except ApiError as exc:
+        raise _refused(doing, client, exc, "download a new kubeconfig from Harvester") from None
     if secret is None:
         return ""
     encoded = (secret.get("data") or {}).get("tls.crt")
     if not encoded:
-        raise PlatformError(
-            f"Reading the root CA from Secret {namespace}/{name}", "it has no tls.crt", "Look who has changed it."
-        )
+        raise PlatformError(doing, "it has no tls.crt", "Look who has changed it.")
     return base64.b64decode(encoded).decode()

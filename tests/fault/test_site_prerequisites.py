@@ -81,7 +81,7 @@ def test_a_credential_of_harvester_that_is_refused(lab: Site, tmp_path: pathlib.
 def test_a_harvester_that_does_not_answer_is_not_called_a_missing_root_ca(lab: Site, tmp_path: pathlib.Path) -> None:
     kubeconfig = other(lab, "harvester", tmp_path, "server: .*", "server: https://127.0.0.1:1")
     said = refused(lab, "--tags", "phase2", "-e", f"platform_harvester_kubeconfig={kubeconfig}")
-    assert "Phase 2 needs the root CA on Harvester." in said and "connection refused" in said
+    assert "Phase 2 needs the root CA on Harvester." in said and "Connection refused" in said
     assert "run it first" not in said
 
 

@@ -161,7 +161,8 @@ def test_no_secret_is_anywhere(runs: tuple[Site, dict[str, tuple[Run, Seen]]]) -
     for name, (_run, seen) in found.items():
         kinds = sorted({where.split()[0] for where in seen.places})
         print(f"{name}: {len(seen.places)} places ({', '.join(kinds)}) searched for {len(secrets)} pieces of secrets")
-        assert not seen.find(secrets), seen.find(secrets)
+        hits = seen.find(secrets)
+        assert not hits, hits
         # What is public is there: this is really what the run has shown.
         assert b"BEGIN CERTIFICATE" in seen.places["results and registered variables"]
         assert b"-vvvv" in b"".join(seen.places.values())
