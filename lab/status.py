@@ -15,6 +15,7 @@ import yaml
 
 from lab import controlplane, processes, stages
 from lab.netns import Namespace
+from lab.rancher import settings as rancher
 from lab.settings import SOURCES, Lab
 
 HEADER = ("part", "what", "version", "pid", "MiB", "log")
@@ -41,7 +42,7 @@ class Row:
 
 
 def expected(lab: Lab) -> list[str]:
-    names = ["forwarder", *controlplane.all_names(), "emulator"]
+    names = ["forwarder", *controlplane.all_names(), "emulator", *rancher.DAEMONS]
     if not Namespace(lab).rooted:
         names.insert(0, "holder")
     if (SOURCES / "agent" / "__main__.py").exists():
@@ -98,6 +99,8 @@ def show(lab: Lab, say: Callable[[str], None]) -> int:
     say("simulated by kwok: nodes, pods of all other images")
     for what in EMULATED:
         say(f"emulated by emulator: {what}")
+    say(f"emulated by {rancher.SERVER}: Rancher's API, tokens and proxy at {rancher.URL} ({rancher.ADDRESS})")
+    say(f"emulated by {rancher.CONTROLLERS}: Rancher's webhook and provisioning, Harvester's machines and images")
     real = sum(row.memory for row in pods)
     say(f"{len(rows) - len(missing)} of {len(rows)} run; {total / 2**20:.0f} MiB, real pods {real / 2**20:.0f} MiB")
     if missing:
