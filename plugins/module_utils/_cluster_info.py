@@ -34,6 +34,7 @@ NOTHING: dict[str, Any] = {
     "nodes": 0,
     "node_labels": {},
     "root_ca_certificate": "",
+    "harvester_host": "",
 }
 
 
@@ -57,7 +58,7 @@ def read(client: KubeClient) -> dict[str, Any]:
         if exc.status in (401, 403):
             raise PlatformError(
                 f"Reading the state of the cluster {client.config.server}",
-                f"the user of context '{client.config.context}' in {client.config.source} may not ({exc.message})",
+                f"the user of {client.config.title} may not ({exc.message})",
                 "Its credential may have expired: make a new kubeconfig (phase 0).",
             ) from exc
         raise
