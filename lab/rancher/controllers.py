@@ -7,10 +7,68 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
-from lab.rancher import settings, webhook
+from lab.kube import Client
+from lab.mirror import Store
+from lab.rancher import capacity, images, machines, settings, webhook, world
+from lab.rancher.clusters import Clusters
+from lab.rancher.driver import Credentials
 from lab.rancher.faults import Faults
+from lab.rancher.guests import NODES
+from lab.rancher.loop import Due, Loop
+from lab.rancher.world import World
+
+NETWORKS = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"
+
+
+def harvester(files: settings.Files, faults: Faults, times: settings.Times) -> Loop:
+    client = Client(files.kubeconfig("harvester", "harvester"))
+    guest = Client(files.kubeconfig("cluster", "rancher"))
+    instances = machines.Machines(client, faults, times)
+
+    def act(stores: Mapping[str, Store], due: Due) -> None:
+        images.act(client, stores, due, faults, times)
+        instances.act(stores, due)
+        capacity.act(client, stores, due, faults)
+
+    sources = {
+        "images": (client, images.PATH),
+        "vms": (client, machines.VMS),
+        "vmis": (client, machines.VMIS),
+        "claims": (client, machines.CLAIMS),
+        "nads": (client, NETWORKS),
+        "nodes": (client, capacity.NODES),
+        "disks": (client, capacity.DISKS),
+        "guests": (guest, NODES),
+    }
+    return Loop("harvester", sources, act)
+
+
+def rancher(files: settings.Files, faults: Faults, times: settings.Times) -> Loop:
+    clients = {name: Client(files.kubeconfig(name, "rancher")) for name in ("rancher", "harvester", "cluster")}
+    whole = World(clients["rancher"], clients["harvester"], clients["cluster"], faults, times, Credentials(faults))
+    clusters = Clusters()
+
+    def act(stores: Mapping[str, Store], due: Due) -> None:
+        whole.stores, whole.due = stores, due
+        clusters.act(whole)
+
+    sources = {
+        "clusters": (clients["rancher"], world.CLUSTERS),
+        "management": (clients["rancher"], world.MANAGEMENT),
+        "configs": (clients["rancher"], world.CONFIGS),
+        "machines": (clients["rancher"], world.MACHINES),
+        "deployments": (clients["rancher"], world.DEPLOYMENTS),
+        "templates": (clients["rancher"], world.TEMPLATES),
+        "secrets": (clients["rancher"], machines.SECRETS),
+        "vms": (clients["harvester"], machines.VMS),
+        "vmis": (clients["harvester"], machines.VMIS),
+        "images": (clients["harvester"], images.PATH),
+        "guests": (clients["cluster"], NODES),
+    }
+    return Loop("rancher", sources, act)
 
 
 def main() -> None:
@@ -19,8 +77,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     files = settings.Files(options.directory)
-    faults = Faults(files.faults)
+    faults, times = Faults(files.faults), settings.Times.read(files.times)
     webhook.start(files, faults)
+    for loop in (harvester(files, faults, times), rancher(files, faults, times)):
+        loop.start()
     threading.Event().wait()
 
 

@@ -5,6 +5,7 @@ small one."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import shutil
@@ -98,6 +99,11 @@ ENCODINGS = {"text/plain", "gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "
 def refusal(text: str) -> str:
     """Why the user data is not taken; empty when it is."""
     return _refusal(text) if text else ""
+
+
+def decoded(text: str) -> str:
+    """From a Secret's data."""
+    return base64.b64decode(text).decode(errors="replace")
 
 
 @functools.lru_cache(maxsize=256)
