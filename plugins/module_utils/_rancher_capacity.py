@@ -18,8 +18,7 @@ from typing import Any
 from ._kube_client import ApiError, KubeClient
 
 GIB = 2**30
-# Harvester's own defaults of its setting overcommit-config, in percent.
-OVERCOMMIT = {"cpu": 1600, "memory": 150, "storage": 200}
+LAUNCHER = "virt-launcher"
 _UNITS = {
     **{"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15},
     **{"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50},
@@ -111,6 +110,7 @@ def read(client: KubeClient, namespace: str) -> Room:
     paths = {
         "nodes": "/api/v1/nodes",
         "pods": "/api/v1/pods?fieldSelector=status.phase!=Succeeded,status.phase!=Failed",
+        "machines": "/apis/kubevirt.io/v1/virtualmachineinstances",
         "longhorn": "/apis/longhorn.io/v1beta2/namespaces/longhorn-system/nodes",
         "quota": f"/api/v1/namespaces/{namespace}/resourcequotas",
         "setting": "/apis/harvesterhci.io/v1beta1/settings/overcommit-config",
@@ -118,8 +118,8 @@ def read(client: KubeClient, namespace: str) -> Room:
     with ThreadPoolExecutor(len(paths)) as pool:
         found = dict(zip(paths, pool.map(lambda path: _optional(client, path), paths.values()), strict=True))
     percent = overcommit(found["setting"])
-    nodes, pods = (_items(found[name]) for name in ("nodes", "pods"))
-    free = _free(nodes, pods, percent) if nodes and found["pods"] is not None else None
+    nodes, pods, machines = (_items(found[name]) for name in ("nodes", "pods", "machines"))
+    free = _free(nodes, pods, machines, percent) if nodes and found["pods"] is not None else None
     return Room(
         cpu=free.cpu if free else None,
         memory=free.memory if free else None,
@@ -142,33 +142,46 @@ def _items(answer: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def overcommit(setting: Mapping[str, Any] | None) -> dict[str, int]:
+    """Percent of what there is that may be given away; just that where Harvester does not say."""
     text = str((setting or {}).get("value") or (setting or {}).get("default") or "")
     try:
         values = json.loads(text) if text else {}
     except ValueError:
         values = {}
-    return {name: int(values.get(name) or percent) for name, percent in OVERCOMMIT.items()}
+    return {name: int(values.get(name) or 100) for name in _WORDS}
 
 
-def _free(nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], percent: Mapping[str, int]) -> Amount:
-    """What is left by the pods' requests, in terms of machines: a VM's pod requests only a part of what it is given."""
-    cpu = memory = 0.0
+def _free(
+    nodes: Iterable[Mapping[str, Any]],
+    pods: Iterable[Mapping[str, Any]],
+    machines: Iterable[Mapping[str, Any]],
+    percent: Mapping[str, int],
+) -> Amount:
+    """What is left by what runs, in terms of machines: of what a machine is given, it requests only a part."""
+    have = Amount()
     there = set()
     for node in nodes:
-        if (node.get("spec") or {}).get("unschedulable"):
-            continue
-        there.add(node["metadata"]["name"])
-        allocatable = (node.get("status") or {}).get("allocatable") or {}
-        cpu += quantity(allocatable.get("cpu", 0))
-        memory += quantity(allocatable.get("memory", 0))
+        if not (node.get("spec") or {}).get("unschedulable"):
+            there.add(node["metadata"]["name"])
+            have += _amount((node.get("status") or {}).get("allocatable") or {})
+    taken = Amount()
     for pod in pods:
-        if (pod.get("spec") or {}).get("nodeName") not in there:
-            continue
-        for container in pod["spec"].get("containers") or []:
-            requests = (container.get("resources") or {}).get("requests") or {}
-            cpu -= quantity(requests.get("cpu", 0))
-            memory -= quantity(requests.get("memory", 0))
-    return Amount(max(0.0, cpu) * percent["cpu"] / 100, max(0.0, memory) * percent["memory"] / 100)
+        labels = pod["metadata"].get("labels") or {}
+        # A machine's pod is counted by its machine.
+        if (pod.get("spec") or {}).get("nodeName") in there and labels.get("kubevirt.io") != LAUNCHER:
+            for container in pod["spec"].get("containers") or []:
+                taken += _amount((container.get("resources") or {}).get("requests") or {})
+    for machine in machines:
+        resources = ((machine.get("spec") or {}).get("domain") or {}).get("resources") or {}
+        taken += _amount({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+    return Amount(
+        max(0.0, have.cpu - taken.cpu) * percent["cpu"] / 100,
+        max(0.0, have.memory - taken.memory) * percent["memory"] / 100,
+    )
+
+
+def _amount(resources: Mapping[str, Any]) -> Amount:
+    return Amount(quantity(resources.get("cpu", 0)), quantity(resources.get("memory", 0)))
 
 
 def storage(nodes: Iterable[Mapping[str, Any]], percent: int) -> float | None:

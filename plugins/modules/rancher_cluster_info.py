@@ -33,6 +33,10 @@ options:
     description: Pools by name, each with C(minimum), C(cpu), C(memory_gib) and C(disk_gib).
     type: dict
     required: true
+  warn_days:
+    description: Days before its end from which on the token is warned about.
+    type: int
+    default: 14
   volume_replicas:
     description: Copies that Longhorn keeps of each volume.
     type: int
@@ -133,6 +137,7 @@ ARGUMENTS: dict[str, Any] = {
     "harvester_cluster": {"type": "str", "required": True},
     "namespace": {"type": "str", "required": True},
     "pools": {"type": "dict", "required": True},
+    "warn_days": {"type": "int", "default": 14},
     "volume_replicas": {"type": "int", "default": 3},
 }
 NOTHING: dict[str, Any] = {
@@ -205,9 +210,33 @@ def _own_address(harvester: KubeClient) -> str:
     return f"https://{address}:6443" if address else ""
 
 
+def warnings(state: dict[str, Any], days: int) -> list[str]:
+    """What does not stop a run, but will stop somebody later."""
+    found = []
+    if 0 <= state["token_days"] < days:
+        found.append(
+            f"Rancher's token ends in {state['token_days']:.1f} days. Its copies in the cloud credential and in the "
+            "kubeconfig end with it, and then no pool grows: make a new one and run phase 0 again."
+        )
+    if state["orphans"]:
+        listed = ", ".join(f"{entry['kind']} {entry['namespace']}/{entry['name']}" for entry in state["orphans"])
+        found.append(
+            f"An earlier cluster of this name has left {len(state['orphans'])} objects on Harvester: {listed}. Set "
+            "rke2_cluster_remove_orphans: true to remove them, with their data."
+        )
+    return found
+
+
 def main() -> None:
     module = rancher_module(ARGUMENTS, supports_check_mode=True)
-    run(module, lambda: execute(module.params, module.check_mode))
+
+    def tell() -> dict[str, Any]:
+        result = execute(module.params, module.check_mode)
+        for sentence in warnings(result["state"], module.params["warn_days"]):
+            module.warn(sentence)
+        return result
+
+    run(module, tell)
 
 
 if __name__ == "__main__":
