@@ -90,6 +90,9 @@ def real_pods(lab: Lab) -> list[Row]:
 def show(lab: Lab, say: Callable[[str], None]) -> int:
     rows = daemons(lab)
     missing = [row.name for row in rows if row.pid == "down"]
+    if rancher.kept_mode(rancher.Files.of(lab)) == "rancher" and "kube-proxy" in missing:
+        # it comes with the first node
+        missing.remove("kube-proxy")
     total = sum(row.memory for row in rows)
     pods = real_pods(lab)
     lines = [HEADER, *(row.words() for row in [*rows, *pods])]

@@ -35,7 +35,7 @@ class Start:
         self.namespace = Namespace(lab)
         self.table = parts.table()
         self.ports: dict[str, int] = {}
-        self.seeded = rancher.nodes_mode() == "seeded"
+        self.seeded = rancher.nodes_mode(rancher.Files.of(lab)) == "seeded"
 
     def run(self) -> None:
         began = time.monotonic()
@@ -188,7 +188,8 @@ class Start:
         for server in SERVERS:
             self._start(controlplane.controller_manager(self.lab, server, version))
         self._start(controlplane.scheduler(self.lab, version))
-        self._start(controlplane.proxy(self.lab, nodes.reference()[0]["metadata"]["name"], version))
+        if self.seeded:
+            self._start(controlplane.proxy(self.lab, nodes.reference()[0]["metadata"]["name"], version))
         self._start(controlplane.coredns(self.lab, self._version("coredns")))
         for server in SERVERS:
             self._publish_authority(server.name)

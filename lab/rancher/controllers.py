@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from lab.rancher.clusters import Clusters
 from lab.rancher.driver import Credentials
 from lab.rancher.faults import Faults
 from lab.rancher.guests import NODES
+from lab.rancher.keeper import Keeper
 from lab.rancher.loop import Due, Loop
 from lab.rancher.world import World
+from lab.settings import Lab
 
 NETWORKS = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"
 
@@ -79,9 +81,20 @@ def main() -> None:
     files = settings.Files(options.directory)
     faults, times = Faults(files.faults), settings.Times.read(files.times)
     webhook.start(files, faults)
-    for loop in (harvester(files, faults, times), rancher(files, faults, times)):
+    loops = [harvester(files, faults, times), rancher(files, faults, times)]
+    if settings.kept_mode(files) == "rancher":
+        guest = Client(files.kubeconfig("cluster", "rancher"))
+        loops.append(Loop("keeper", {"guests": (guest, NODES)}, Keeper(Lab.from_environment()).act))
+    for loop in loops:
         loop.start()
-    threading.Event().wait()
+    stamp = faults.file_stamp()
+    while True:
+        # one look at a file's time: a fault must be felt, and its end too, without anything else happening
+        time.sleep(1)
+        if faults.file_stamp() != stamp:
+            stamp = faults.file_stamp()
+            for loop in loops:
+                loop.changed.set()
 
 
 if __name__ == "__main__":

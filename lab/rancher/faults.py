@@ -39,11 +39,14 @@ class Faults:
         self.used: dict[str, int] = {}
         self.began = time.time()
 
-    def _read(self) -> dict[str, Any]:
+    def file_stamp(self) -> float:
         try:
-            stamp = self.file.stat().st_mtime
+            return self.file.stat().st_mtime
         except FileNotFoundError:
-            stamp = 0.0
+            return 0.0
+
+    def _read(self) -> dict[str, Any]:
+        stamp = self.file_stamp()
         if stamp != self.stamp:
             try:
                 values = json.loads(self.file.read_text()) if stamp else {}

@@ -40,8 +40,15 @@ PORT_NAME = "rancher-https"  # in ports.json
 MODES = ("seeded", "rancher")
 
 
-def nodes_mode() -> str:
+def kept_mode(files: Files) -> str:
+    """As the lab was started first; nothing when it was not."""
+    return files.mode.read_text() if files.mode.exists() else ""
+
+
+def nodes_mode(files: Files) -> str:
     """Who makes the reference cluster's nodes: the lab at its start, or Rancher from a Cluster object."""
+    if kept := kept_mode(files):
+        return kept
     mode = os.environ.get("LAB_NODES") or "seeded"
     if mode not in MODES:
         raise LabError(f"Reading LAB_NODES: {mode!r} is unknown. Take one of: {', '.join(MODES)}.")
@@ -104,6 +111,10 @@ class Files:
     @property
     def times(self) -> Path:
         return self.directory / "etc" / "rancher-times.json"
+
+    @property
+    def mode(self) -> Path:
+        return self.directory / "etc" / "nodes"
 
     @property
     def audit(self) -> Path:

@@ -26,6 +26,7 @@ def prepare(lab: Lab) -> None:
     shutil.copyfile(files.pki / "ca.crt", files.authority)
     everything = [files.pki / "ca.crt", *(lab.path("pki", server.name, "ca.crt") for server in SERVERS)]
     pki.write(files.bundle, b"".join(file.read_bytes() for file in everything), 0o644)
+    pki.write(files.mode, settings.nodes_mode(files).encode(), 0o644)
     pki.write(files.times, settings.times_from_environment(os.environ).encode(), 0o644)
 
 

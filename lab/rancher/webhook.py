@@ -68,6 +68,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        if isinstance(self.server, Listener) and self.server.faults.late():
+            # the API server keeps connections: the late one hangs up on these too
+            self.close_connection = True
+            return
         answer = json.dumps(review(self.rfile.read(int(self.headers["Content-Length"])))).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
