@@ -15,11 +15,11 @@ from . import _diff
 from . import _managed_fields as fields
 from ._bundle_order import Item
 from ._bundle_plan import HANDS, MANAGER, ONCE, SHARED, Plan, Rule
+from ._bundle_refusal import Refused, conflict_refusal, conflicts_of
 from ._errors import PlatformError
 from ._kube_client import ApiError, KubeClient, UnknownKind
 
 _UNDECLARED = re.compile(r"((?:\.|\[)\S+?): field not declared in schema|unknown field \"([^\"]+)\"")
-_MANAGER_NAME = re.compile(r'conflict with "([^"]+)"')
 _ATTEMPTS = 5
 LATE = 25.0
 
@@ -27,10 +27,6 @@ LATE = 25.0
 def shared(obj: Mapping[str, Any]) -> bool:
     """What several services have belongs to none of their sets: each would take it from the others at every run."""
     return obj["kind"] == "Namespace" or (obj["metadata"].get("annotations") or {}).get(SHARED) == "true"
-
-
-class Refused(PlatformError):
-    """The API server does not take the object as it is."""
 
 
 class Applier:
@@ -81,8 +77,11 @@ class Applier:
         if not known and (rules or not self.labels or shared(item.obj)):
             plan.live = self.client.get_or_none(self.client.path_of(plan.obj))
             known = True
-        if rules:
+        if rules or (plan.live is not None and fields.applied(plan.live, ONCE)):
             self._set_aside(plan)
+        if plan.release:
+            plan.result = "changed"
+            return
         if plan.live is not None and not plan.special and fields.proves(plan.config, plan.live, MANAGER):
             return
         if self._dry_run(plan, known):
@@ -96,16 +95,20 @@ class Applier:
         if live is None:
             plan.once = once
             return
+        # A field that the object does not have yet (a new item of a list) is set with the rest, and then handed over.
+        plan.adopt = tuple(path for path in once if not fields.has(live, path))
         for path in once:
-            plan.config = fields.without(plan.config, path)
+            if path not in plan.adopt:
+                plan.config = fields.without(plan.config, path)
         # Leaving out a field that we alone own deletes it: somebody must hold it first.
         plan.hand_over = tuple(path for path in once if fields.owners(live, path) == {MANAGER})
         plan.bring_back = self._out_of_bounds(item, live, once)
         # A creation that was killed half-way has left the once-manager with more than its fields.
         held = fields.applied(live, ONCE)
-        plan.trim = held is not None and not all(
-            any(path[: len(mine)] == mine for mine in once) for path in fields.leaves(held[1])
-        )
+        leaves = [path for path in fields.leaves(held[1]) if not fields.is_key(path)] if held else []
+        # It holds a list's item that is no longer wanted: what would be left of the item nobody could validate.
+        plan.release = any(not fields.has(plan.obj, path) for path in leaves)
+        plan.trim = not plan.release and not all(any(path[: len(mine)] == mine for mine in once) for path in leaves)
         for rule in self.left_to:
             for path in rule.paths if rule.concerns(item) else ():
                 others = fields.owners(live, path) - {MANAGER}
@@ -252,14 +255,21 @@ class Applier:
     def _write(self, plan: Plan) -> tuple[int, dict[str, Any]]:
         if plan.live is None and plan.once:
             return self._write_once(plan)
+        if plan.live is not None and plan.release:
+            self.client.apply(fields.only(plan.obj, plan.live, self._kept_once(plan, plan.live)), field_manager=ONCE)
         if plan.live is not None and (plan.hand_over or plan.bring_back):
-            self._hold_once(plan, plan.live)
+            self._hold_once(plan, plan.live, plan.hand_over)
         status, live = self._apply(plan, plan.config, MANAGER)
+        if plan.adopt:
+            self._hold_once(plan, live, plan.adopt)
+            for path in plan.adopt:
+                plan.config = fields.without(plan.config, path)
+            status, live = self._apply(plan, plan.config, MANAGER)
         if plan.trim:
             live = self.client.apply(fields.only(plan.obj, live, self._kept_once(plan, live)), field_manager=ONCE)
         return status, live
 
-    def _hold_once(self, plan: Plan, live: dict[str, Any]) -> None:
+    def _hold_once(self, plan: Plan, live: dict[str, Any], more: Sequence[fields.Path]) -> None:
         """Let the once-manager hold fields with the values they have, or with the nearest that they may have.
 
         Whoever changes an object between our reading and our writing makes it a conflict: then his values count.
@@ -267,7 +277,7 @@ class Applier:
         for attempt in range(_ATTEMPTS):
             held = fields.applied(live, ONCE)
             back = self._out_of_bounds(plan.item, live, [path for path, _ in plan.bring_back])
-            paths = [*(fields.leaves(held[1]) if held else ()), *plan.hand_over, *(path for path, _ in back)]
+            paths = [*(fields.leaves(held[1]) if held else ()), *more, *(path for path, _ in back)]
             config = fields.only(plan.obj, live, paths)
             for path, value in back:
                 fields.put(config, path, value)
@@ -284,6 +294,7 @@ class Applier:
     def _kept_once(self, plan: Plan, live: Mapping[str, Any]) -> list[fields.Path]:
         held = fields.applied(live, ONCE)
         paths = [path for rule in self.set_once if rule.concerns(plan.item) for path in rule.paths]
+        paths = [path for path in paths if fields.has(plan.obj, path)]
         return [path for path in paths if held is not None and fields.owns(held[1], path)]
 
     def _write_once(self, plan: Plan) -> tuple[int, dict[str, Any]]:
@@ -317,28 +328,3 @@ class Applier:
             mend,
             refused={"source": item.source, "object": item.title, "fields": found},
         )
-
-
-def conflicts_of(exc: ApiError) -> list[tuple[str, str]]:
-    """The (manager, field) pairs of a server-side apply conflict."""
-    found = []
-    for cause in exc.causes:
-        if cause.get("reason") == "FieldManagerConflict":
-            match = _MANAGER_NAME.search(str(cause.get("message", "")))
-            found.append((match[1] if match else "unknown", str(cause.get("field", ""))))
-    return found
-
-
-def conflict_refusal(item: Item, refused: Sequence[tuple[str, str]]) -> Refused:
-    what = ", ".join(f"{text} belongs to the manager '{manager}'" for manager, text in refused)
-    return Refused(
-        f"Applying {item.title} of {item.source}",
-        what,
-        "Leave the field out of the template, or list it under `left_to` with this manager.",
-        refused={
-            "source": item.source,
-            "object": item.title,
-            "fields": [text for _, text in refused],
-            "managers": sorted({manager for manager, _ in refused}),
-        },
-    )

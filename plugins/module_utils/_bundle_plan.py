@@ -101,7 +101,9 @@ class Plan:
     once: tuple[fields.Path, ...] = ()
     hand_over: tuple[fields.Path, ...] = ()
     bring_back: tuple[tuple[fields.Path, Any], ...] = ()
+    adopt: tuple[fields.Path, ...] = ()
     trim: bool = False
+    release: bool = False
     why: str = ""
     seconds: float = 0.0
 
@@ -112,7 +114,7 @@ class Plan:
     @property
     def special(self) -> bool:
         """Whether more is to be done than to apply the configuration."""
-        return bool(self.hand_over or self.bring_back or self.trim)
+        return bool(self.hand_over or self.bring_back or self.trim or self.release)
 
     def diff(self) -> dict[str, str]:
         before = _diff.ours(self.live, self.config, MANAGER)

@@ -199,6 +199,11 @@ def leaves(fields: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
             yield (*path, step)
 
 
+def is_key(path: Path) -> bool:
+    """Whether the path leads to a key of a list's item, which everybody has who has a field of the item."""
+    return len(path) > 1 and not isinstance(path[-2], str) and path[-1] in dict(path[-2])
+
+
 def proves(config: Mapping[str, Any], live: Mapping[str, Any], manager: str) -> bool:
     """Whether applying ``config`` could change nothing: we own just its fields, and they have its values.
 

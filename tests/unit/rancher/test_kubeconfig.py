@@ -78,7 +78,7 @@ def test_a_kubeconfig_without_token_is_refused(rancher: Rancher, path: Path) -> 
 
 
 def test_a_refused_token_is_told(rancher: Rancher, path: Path) -> None:
-    with pytest.raises(PlatformError, match="does not take the token.*Account & API Keys") as caught:
+    with pytest.raises(PlatformError, match=r"does not take the token.*Account & API Keys") as caught:
         module.execute(options(rancher, path, "token-other:" + "z" * 30), check=False)
     assert "zzz" not in str(caught.value)
 
