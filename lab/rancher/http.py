@@ -8,11 +8,19 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 LIMIT = 2**16
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
+
+
+class Sink(Protocol):
+    """What a body is passed on to."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
 
 
 class Bad(Exception):
@@ -66,7 +74,7 @@ async def read_head(reader: Reader) -> Head | None:
     return Head((words[0], words[1], words[2]), [(name.strip(), value.strip()) for name, value in pairs])
 
 
-async def copy_body(head: Head, reader: Reader, writer: Writer, to_end: bool = False) -> None:
+async def copy_body(head: Head, reader: Reader, writer: Sink, to_end: bool = False) -> None:
     """Pass a body on as it comes, framing and all."""
     if head.chunked:
         while True:
@@ -86,7 +94,7 @@ async def copy_body(head: Head, reader: Reader, writer: Writer, to_end: bool = F
         await pipe(reader, writer)
 
 
-async def _copy(size: int, reader: Reader, writer: Writer) -> None:
+async def _copy(size: int, reader: Reader, writer: Sink) -> None:
     while size:
         data = await reader.read(min(size, LIMIT))
         if not data:
@@ -96,7 +104,7 @@ async def _copy(size: int, reader: Reader, writer: Writer) -> None:
         await writer.drain()
 
 
-async def pipe(reader: Reader, writer: Writer) -> None:
+async def pipe(reader: Reader, writer: Sink) -> None:
     while data := await reader.read(LIMIT):
         writer.write(data)
         await writer.drain()
@@ -133,7 +141,7 @@ class Answer:
         return Head(("HTTP/1.1", str(self.status), phrase), headers).render() + data
 
 
-class Protocol(asyncio.StreamReaderProtocol):
+class Connection(asyncio.StreamReaderProtocol):
     """Ends the task that serves a connection when its client goes, in the middle of a watch too."""
 
     def __init__(self, serve: Any, reader: Reader) -> None:
@@ -153,5 +161,5 @@ class Protocol(asyncio.StreamReaderProtocol):
 async def listen(serve: Any, host: str, port: int, context: Any) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     return await loop.create_server(
-        lambda: Protocol(serve, asyncio.StreamReader(LIMIT * 4, loop)), host, port, ssl=context, backlog=256
+        lambda: Connection(serve, asyncio.StreamReader(LIMIT * 4, loop)), host, port, ssl=context, backlog=256
     )

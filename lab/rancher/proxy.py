@@ -94,8 +94,9 @@ async def forward(
         try:
             target.write(request.render() + body)
             if not whole:
-                await http.copy_body(head, reader, target)
-            await target.drain()
+                await _send_large(head, reader, target)
+            else:
+                await target.drain()
             answer = await http.read_head(source)
             while answer and answer.words[1].startswith("1") and answer.words[1] != "101":
                 answer = await http.read_head(source)
@@ -129,6 +130,32 @@ async def forward(
     if not framed:
         upstream.drop(name)
     return status, framed
+
+
+async def _send_large(head: Head, reader: Reader, target: Writer) -> None:
+    """An API server may answer before it has read all, and hang up: the client's rest is read, its answer kept."""
+    sink = _Sink(target)
+    await http.copy_body(head, reader, sink)
+
+
+class _Sink:
+    """A writer that goes on when nobody listens any more."""
+
+    def __init__(self, target: Writer) -> None:
+        self.target = target
+        self.broken = False
+
+    def write(self, data: bytes) -> None:
+        if not self.broken:
+            self.target.write(data)
+
+    async def drain(self) -> None:
+        if self.broken:
+            return
+        try:
+            await self.target.drain()
+        except (ConnectionError, ssl.SSLError):
+            self.broken = True
 
 
 async def _both_ways(reader: Reader, writer: Writer, source: Reader, target: Writer) -> None:

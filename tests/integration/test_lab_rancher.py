@@ -20,6 +20,7 @@ import pytest
 
 from lab.kube import Client, Object, Refused
 from lab.rancher import settings
+from lab.storage import amount
 
 _spec = importlib.util.spec_from_file_location("rancher_cluster", Path(__file__).with_name("rancher_cluster.py"))
 assert _spec and _spec.loader
@@ -263,13 +264,13 @@ def test_an_image_is_imported_with_progress_or_fails(rancher: Any) -> None:
 def test_capacity_can_be_short_by_a_node(rancher: Any) -> None:
     harvester = rancher.client(rancher.harvester())
 
-    def memory() -> int:
+    def memory() -> float:
         nodes = harvester.request("GET", "/api/v1/nodes")["items"]
-        return sum(int(node["status"]["allocatable"]["memory"].rstrip("GMi")) for node in nodes)
+        return sum(amount(node["status"]["allocatable"]["memory"]) for node in nodes) / 2**30
 
     with faults(quota_short=1):
-        wait(lambda: abs(memory() - 184 * 1024) < 8, 40)
-    wait(lambda: memory() == 3 * 248 * 1024, 40)
+        wait(lambda: abs(memory() - 184) < 0.1, 40)
+    wait(lambda: memory() == 3 * 248, 40)
 
 
 # --- clusters
