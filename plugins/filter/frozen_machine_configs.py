@@ -55,7 +55,7 @@ def frozen_machine_configs(
             "name": name,
             "free": [".common"],
             "why": f"every node of the pool {' and of the pool '.join(pools)} would be replaced",
-            "mend": f"To have that, add {', '.join(pools)} to rke2_cluster_allow_roll; otherwise undo the change.",
+            "mend": "List these pools in rke2_cluster_allow_roll to have that, or undo the change.",
         }
         for name, pools in held.items()
         if pools

@@ -23,7 +23,7 @@ from ._kube_http import ApiError, Broken, Transport
 from ._kube_portforward import portforward
 from ._kubeconfig import KubeConfig, from_options
 
-__all__ = ["ApiError", "Broken", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
+__all__ = ["MERGE", "ApiError", "Broken", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

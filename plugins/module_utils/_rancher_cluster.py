@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._kube_client import ApiError, KubeClient
+from ._kube_client import MERGE, ApiError, KubeClient
 from ._ready_custom import machine, rancher_cluster
 
 FLEET = "fleet-default"
@@ -142,6 +143,42 @@ def belongs(name: str, cluster: str, others: Iterable[str]) -> bool:
     """Whether a machine's name begins with this cluster's, and not with that of another one that it is a part of."""
     longer = [other for other in others if other.startswith(f"{cluster}-")]
     return name.startswith(f"{cluster}-") and not any(name.startswith(f"{other}-") for other in longer)
+
+
+def remove(harvester: KubeClient, left: Sequence[Mapping[str, str]], grace: float, seconds: float) -> list[str]:
+    """Delete what is left, machines before volumes; returns what is still there in the end.
+
+    Harvester's controllers get the time ``grace`` to let go of it themselves; then what holds it is taken off, because
+    who put it there (a cloud credential, a cluster) has gone.
+    """
+    deadline = time.monotonic() + seconds
+    for kind, path in REMAINS.items():
+        waiting = {entry["name"]: path.format(entry["namespace"]) for entry in left if entry["kind"] == kind}
+        for name, folder in waiting.items():
+            harvester.delete(f"{folder}/{name}")
+        patience = time.monotonic() + grace
+        while waiting and time.monotonic() < deadline:
+            for name, folder in list(waiting.items()):
+                live = harvester.get_or_none(f"{folder}/{name}")
+                if live is None:
+                    del waiting[name]
+                elif live["metadata"].get("finalizers") and time.monotonic() > patience:
+                    body = {"metadata": {"finalizers": None, "resourceVersion": live["metadata"]["resourceVersion"]}}
+                    _patch(harvester, f"{folder}/{name}", body)
+            if waiting:
+                time.sleep(0.5)
+        if waiting:
+            return [f"{kind} {name}" for name in waiting]
+    return []
+
+
+def _patch(client: KubeClient, path: str, body: Mapping[str, Any]) -> None:
+    try:
+        client.request("PATCH", path, body=body, content_type=MERGE)
+    except ApiError as exc:
+        # Gone, or changed by whoever is about to let go: looked at again.
+        if exc.status != 404 and not exc.conflict:
+            raise
 
 
 def orphans(harvester: KubeClient, namespace: str, cluster: str, others: Iterable[str]) -> list[dict[str, str]]:

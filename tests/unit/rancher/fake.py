@@ -10,6 +10,7 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
+WORDS = "please apply your changes to the latest version and try again"
 TOKEN = "token-abcde:" + "x" * 30
 
 
@@ -23,6 +24,7 @@ class Rancher:
         self.token_fields: dict[str, Any] = {"expiresAt": ""}
         self.kubeconfig_token = True
         self.minted = 0
+        self.conflicts = 0
         self.requests: list[tuple[str, str]] = []
         rancher = self
 
@@ -33,18 +35,18 @@ class Rancher:
                 """Quiet."""
 
             def _serve(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 rancher.requests.append((self.command, self.path))
                 token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-                status, body = rancher.answer(self.command, self.path, token)
-                data = json.dumps(body).encode()
+                status, answer = rancher.answer(self.command, self.path, token, body)
+                data = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -55,7 +57,7 @@ class Rancher:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, method: str, target: str, token: str) -> tuple[int, Any]:
+    def answer(self, method: str, target: str, token: str, body: bytes) -> tuple[int, Any]:
         """What Rancher would say."""
         parts = urlsplit(target)
         if token not in self.tokens:
@@ -71,9 +73,36 @@ class Rancher:
         if parts.path == "/v3/settings/server-version":
             return 200, {"value": "v2.13.1"}
         found = self.objects.get(parts.path)
+        if found is not None and method == "PATCH":
+            return self._patch(found, json.loads(body), "dryRun=All" in parts.query)
+        if found is not None and method == "DELETE":
+            return 200, self._delete(parts.path)
         if found is None and parts.path.endswith("/api"):
             found = {"kind": "APIVersions"}
         return (404, {"kind": "Status", "code": 404, "message": "not found"}) if found is None else (200, found)
+
+    def _patch(self, found: dict[str, Any], body: dict[str, Any], dry: bool) -> tuple[int, Any]:
+        meta = body.pop("metadata")
+        if self.conflicts or meta.pop("resourceVersion") != found["metadata"]["resourceVersion"]:
+            self.conflicts = max(0, self.conflicts - 1)
+            found["metadata"]["resourceVersion"] += "1"
+            return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
+        if not dry:
+            found.update(body)
+            found["metadata"].update({key: value for key, value in meta.items() if value is not None})
+            for key in [key for key, value in meta.items() if value is None]:
+                found["metadata"].pop(key, None)
+        if found["metadata"].get("deletionTimestamp") and not found["metadata"].get("finalizers"):
+            self.objects = {path: item for path, item in self.objects.items() if item is not found}
+        return 200, found
+
+    def _delete(self, path: str) -> Any:
+        found = self.objects[path]
+        if found["metadata"].get("finalizers"):
+            found["metadata"]["deletionTimestamp"] = "now"
+        else:
+            del self.objects[path]
+        return found
 
     def _kubeconfig(self, ident: str) -> str:
         self.minted += 1
