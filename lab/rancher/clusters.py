@@ -20,6 +20,7 @@ from lab.rancher.settings import FLEET
 from lab.rancher.state import connected
 from lab.rancher.status import describe
 from lab.rancher.upgrade import Upgrades
+from lab.rancher.wipe import Wipe
 from lab.rancher.world import (
     CLUSTER_FINALIZER,
     CLUSTERS,
@@ -42,7 +43,8 @@ AUTHORIZED = ("v2prov-secret-authorized-for-cluster", "rke.cattle.io/object-auth
 
 
 class Clusters:
-    def __init__(self) -> None:
+    def __init__(self, wipe: Wipe | None = None) -> None:
+        self.wipe = wipe
         self.pools = Pools()
         self.upgrades = Upgrades()
         self.downstream = Downstream()
@@ -89,6 +91,8 @@ class Clusters:
     def _register(self, world: World, cluster: Object) -> None:
         """Known to Rancher from now on, under an id of its own."""
         meta = cluster["metadata"]
+        if self.wipe:
+            self.wipe.remember()
         finalize(world.rancher, CLUSTERS, cluster, sorted({*(meta.get("finalizers") or []), CLUSTER_FINALIZER}))
         identity = f"c-m-{tokens.word(8)}"
         spec = {"displayName": meta["name"], "fleetWorkspaceName": FLEET}
@@ -120,6 +124,11 @@ class Clusters:
         set_status(world.rancher, CLUSTERS, cluster, status)
         if machines:
             return
+        others = [one for one in world.stores["clusters"].values() if rke(one) and one["metadata"]["name"] != name]
+        if self.wipe and not others and not self.wipe.act() and not world.due.over(f"wipe/{name}", 30):
+            world.due.soon(1)
+            return
+        world.due.forget(f"wipe/{name}")
         for base, word in ((DEPLOYMENTS, "deployments"), (TEMPLATES, "templates")):
             for item in world.stores[word].values():
                 mine = item["spec"]["clusterName"] == name

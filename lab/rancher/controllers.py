@@ -19,6 +19,7 @@ from lab.rancher.faults import Faults
 from lab.rancher.guests import NODES
 from lab.rancher.keeper import Keeper
 from lab.rancher.loop import Due, Loop
+from lab.rancher.wipe import Wipe
 from lab.rancher.world import World
 from lab.settings import Lab
 
@@ -51,7 +52,9 @@ def harvester(files: settings.Files, faults: Faults, times: settings.Times) -> L
 def rancher(files: settings.Files, faults: Faults, times: settings.Times) -> Loop:
     clients = {name: Client(files.kubeconfig(name, "rancher")) for name in ("rancher", "harvester", "cluster")}
     whole = World(clients["rancher"], clients["harvester"], clients["cluster"], faults, times, Credentials(faults))
-    clusters = Clusters()
+    # never where the lab made the nodes itself: that cluster is not one of Rancher's
+    own = settings.kept_mode(files) == "rancher"
+    clusters = Clusters(Wipe(clients["cluster"], files.directory / "etc" / "guest-baseline.json") if own else None)
 
     def act(stores: Mapping[str, Store], due: Due) -> None:
         whole.stores, whole.due = stores, due
