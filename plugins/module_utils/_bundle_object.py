@@ -256,7 +256,7 @@ class Applier:
         if plan.live is None and plan.once:
             return self._write_once(plan)
         if plan.live is not None and plan.release:
-            self.client.apply(fields.only(plan.obj, plan.live, self._kept_once(plan, plan.live)), field_manager=ONCE)
+            self._let_go(plan, plan.live)
         if plan.live is not None and (plan.hand_over or plan.bring_back):
             self._hold_once(plan, plan.live, plan.hand_over)
         status, live = self._apply(plan, plan.config, MANAGER)
@@ -268,6 +268,21 @@ class Applier:
         if plan.trim:
             live = self.client.apply(fields.only(plan.obj, live, self._kept_once(plan, live)), field_manager=ONCE)
         return status, live
+
+    def _let_go(self, plan: Plan, live: Mapping[str, Any]) -> None:
+        """Take from the once-manager what is no longer wanted.
+
+        An item of a list must go whole, because nobody could validate a half: so we hold all of it for a moment.
+        """
+        held = fields.applied(live, ONCE)
+        config = plan.config
+        for path in fields.leaves(held[1]) if held else ():
+            last = max((index for index, step in enumerate(path) if not isinstance(step, str)), default=-1)
+            if last >= 0 and not fields.has(plan.obj, path[: last + 1]):
+                config = fields.copied(config, live, path[: last + 1])
+        if config is not plan.config:
+            self.client.apply(config, field_manager=MANAGER, force=True)
+        self.client.apply(fields.only(plan.obj, live, self._kept_once(plan, live)), field_manager=ONCE)
 
     def _hold_once(self, plan: Plan, live: dict[str, Any], more: Sequence[fields.Path]) -> None:
         """Let the once-manager hold fields with the values they have, or with the nearest that they may have.

@@ -122,6 +122,13 @@ def only(obj: Mapping[str, Any], live: Any, paths: list[Path]) -> dict[str, Any]
     return result
 
 
+def copied(obj: dict[str, Any], live: Any, path: Path) -> dict[str, Any]:
+    """A copy that has the field as ``live`` has it."""
+    result = copy.deepcopy(obj)
+    put(result, path, copy.deepcopy(get(live, path)))
+    return result
+
+
 def put(node: Any, path: Path, value: Any) -> None:
     """Set the field, making what is missing on the way to it."""
     step, rest = path[0], path[1:]
