@@ -15,16 +15,7 @@ from lab.rancher import guests, machineconfig, plan, tokens
 from lab.rancher.guests import CLUSTER, POOL, ROLES
 from lab.rancher.loop import create, path, set_status
 from lab.rancher.settings import FLEET
-from lab.rancher.world import (
-    CONFIGS,
-    DEPLOYMENTS,
-    FINALIZER,
-    MACHINES,
-    TEMPLATES,
-    World,
-    label,
-    pools,
-)
+from lab.rancher.world import CONFIGS, DEPLOYMENTS, FINALIZER, MACHINES, TEMPLATES, World, label, pools
 
 log = logging.getLogger(__name__)
 TRUSTED_FOR = 10.0  # seconds that a machine just made may be missing in our copy
