@@ -20,7 +20,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec={**RANCHER_OPTIONS, **ARGUMENTS})
+        _validated, arguments = self.validate_argument_spec(argument_spec={**RANCHER_OPTIONS, **ARGUMENTS})
         slices = Slices(
             self._task.get_name() or "rancher_cluster_ready",
             arguments["timeout"],

@@ -11,7 +11,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: frozen_machine_configs
 author: The harvester_rke2.platform authors (@harvester-rke2)
-version_added: 1.0.0
+version_added: 0.1.0
 short_description: Rules that keep a run from replacing nodes by accident
 description:
   - Returns the O(harvester_rke2.platform.bundle#module:frozen) rules for machine configs in use, but for those whose

@@ -11,7 +11,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: pool_quantities
 author: The harvester_rke2.platform authors (@harvester-rke2)
-version_added: 1.0.0
+version_added: 0.1.0
 short_description: Rules that leave the size of pools to the autoscaler
 description:
   - Returns the O(harvester_rke2.platform.bundle#module:set_once) rules for a Cluster of Rancher. The number of a pool

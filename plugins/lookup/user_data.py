@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: user_data
 author: The harvester_rke2.platform authors (@harvester-rke2)
-version_added: 1.0.0
+version_added: 0.1.0
 short_description: Cloud-init user data of a pool's nodes
 description:
   - Renders fragments and puts them together into one user data. Lists of fragments follow each other, mappings are

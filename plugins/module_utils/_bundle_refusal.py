@@ -38,7 +38,7 @@ def conflict_refusal(item: Item, refused: Sequence[tuple[str, str]]) -> Refused:
         refused={
             "source": item.source,
             "object": item.title,
-            "fields": [text for _, text in refused],
-            "managers": sorted({manager for manager, _ in refused}),
+            "fields": [text for _manager, text in refused],
+            "managers": sorted({manager for manager, _text in refused}),
         },
     )

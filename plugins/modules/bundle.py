@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: bundle
 short_description: Apply a set of Kubernetes objects in one task
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Applies any number of objects over one connection, by server-side apply with strict field validation.
   - Namespaces go first, then CustomResourceDefinitions (until they are established), then the rest in waves

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cluster_info
 short_description: Read the state of a cluster in one call
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Reads version, nodes, storage classes, CustomResourceDefinitions, bundles and Helm releases (with the digests that
     M(harvester_rke2.platform.charts) keeps), so that no role has to ask again.

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: harvester_cloud_config
 short_description: Carry the cloud provider's credential from Harvester to Rancher
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Reads the token of a ServiceAccount on Harvester, makes the kubeconfig of Harvester's cloud provider of it, and
     keeps that in a Secret in C(fleet-default), from where Rancher puts it onto the cluster's nodes.

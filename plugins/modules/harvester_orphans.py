@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: harvester_orphans
 short_description: Remove what a destroyed cluster has left on Harvester
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Removes the virtual machines, their instances, data volumes and claims, with their data, that belonged to a cluster
     which Rancher no longer has. They stay behind when credentials go before machines.

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rancher_cluster_info
 short_description: Read what Rancher and Harvester say about a cluster that is to be made
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Checks the token, finds the ids of Harvester and of the cluster, reads the cluster as it is provisioned, and whether
     Harvester has room for the machines that the pools' minimum asks for and that are not there yet.

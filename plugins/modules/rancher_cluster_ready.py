@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rancher_cluster_ready
 short_description: Wait until Rancher has made a cluster
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Waits until Rancher says that the cluster is ready, all machines of all its pools run, and all its nodes are ready.
   - The wait goes on in slices of at most 30 seconds, after each of which a line says how far each pool is.

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rancher_kubeconfig
 short_description: Keep a working kubeconfig of a cluster of Rancher
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Writes the cluster's kubeconfig, which leads through Rancher's proxy, readable for its owner alone.
   - Rancher makes a new token for each kubeconfig that is asked for. So a file that is there is kept while its token is

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rancher_machine_config_efi
 short_description: Switch the machine configs of a cluster to UEFI
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - For clusters that were not made by phase 0. Sets C(enableEfi) on the HarvesterConfigs of a cluster, and nothing
     else.
