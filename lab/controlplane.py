@@ -9,6 +9,7 @@ from pathlib import Path
 from lab import settings
 from lab.pki import system_kubeconfig
 from lab.processes import Program
+from lab.rancher import settings as rancher
 from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, Server
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"  # as RKE2 sets it
@@ -183,6 +184,9 @@ def corefile(lab: Lab) -> str:
         pods insecure
         ttl 5
         fallthrough in-addr.arpa ip6.arpa
+    }}
+    template IN A {rancher.NAME} {{
+        answer "{{{{ .Name }}}} 60 IN A {rancher.ADDRESS}"
     }}
     template IN A {settings.DOMAIN} {{
         answer "{{{{ .Name }}}} 60 IN A {settings.LOAD_BALANCER}"

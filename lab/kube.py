@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,26 @@ class Refused(Exception):
 
 
 class Client:
-    """Connections are kept, one a thread."""
+    """Connections are kept, one a thread. The user is known by certificate or by token."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        content = yaml.safe_load(kubeconfig.read_text())
+    def __init__(self, kubeconfig: Path | str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        text = kubeconfig.read_text() if isinstance(kubeconfig, Path) else kubeconfig
+        content = yaml.safe_load(text)
         cluster = content["clusters"][0]["cluster"]
         user = content["users"][0]["user"]
         url = urllib.parse.urlsplit(cluster["server"])
         self.host, self.port = str(url.hostname), int(url.port or 443)
+        self.prefix = url.path.rstrip("/")
+        self.headers = list(headers)
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
         self.context = ssl.create_default_context(cadata=authority)
-        with tempfile.NamedTemporaryFile() as pem:
-            pem.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
-            pem.flush()
-            self.context.load_cert_chain(pem.name)
+        if "token" in user:
+            self.headers.append(("Authorization", f"Bearer {user['token']}"))
+        else:
+            with tempfile.NamedTemporaryFile() as pem:
+                pem.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+                pem.flush()
+                self.context.load_cert_chain(pem.name)
         self.kept = threading.local()
 
     def connect(self, timeout: float) -> http.client.HTTPSConnection:
@@ -64,14 +70,14 @@ class Client:
         if query:
             path = f"{path}?{urllib.parse.urlencode(query)}"
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = [("Accept", "application/json"), ("Content-Type", content_type), *self.headers]
         for again in (True, False):
             connection: http.client.HTTPSConnection | None = getattr(self.kept, "connection", None)
             fresh = connection is None
             if connection is None:
                 connection = self.kept.connection = self.connect(timeout)
             try:
-                connection.request(method, path, data, headers)
+                send(connection, method, self.prefix + path, data, headers)
                 answer = connection.getresponse()
                 text = answer.read()
                 break
@@ -141,7 +147,8 @@ class Client:
         }
         connection = self.connect(timeout + 30)
         try:
-            connection.request("GET", f"{path}?{urllib.parse.urlencode(query)}", headers={"Accept": "application/json"})
+            target = f"{self.prefix}{path}?{urllib.parse.urlencode(query)}"
+            send(connection, "GET", target, None, [("Accept", "application/json"), *self.headers])
             answer = connection.getresponse()
             if answer.status != 200:
                 raise Refused(answer.status, {"message": answer.read().decode()}, f"WATCH {path}")
@@ -152,3 +159,19 @@ class Client:
                 yield event
         finally:
             connection.close()
+
+
+def send(
+    connection: http.client.HTTPSConnection,
+    method: str,
+    target: str,
+    data: bytes | None,
+    headers: Sequence[tuple[str, str]],
+) -> None:
+    """A header may come more than once (Impersonate-Group), which a mapping could not hold."""
+    connection.putrequest(method, target)
+    for name, value in headers:
+        connection.putheader(name, value)
+    if data is not None or method in {"POST", "PUT", "PATCH"}:
+        connection.putheader("Content-Length", str(len(data or b"")))
+    connection.endheaders(data)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import processes, settings
+from lab.rancher import settings as rancher
 from lab.settings import Lab, LabError
 
 HOLDER = "holder"
@@ -140,6 +141,9 @@ def filters(ports: Mapping[str, int]) -> str:
         f"    ip daddr 127.0.0.1 tcp dport {ports[server.name]} dnat to {server.address}:6443"
         for server in settings.SERVERS
     ]
+    if rancher.PORT_NAME in ports:
+        target = f"{rancher.ADDRESS}:{rancher.PORT}"
+        rules.append(f"    ip daddr 127.0.0.1 tcp dport {ports[rancher.PORT_NAME]} dnat to {target}")
     body = ["  chain output {", "    type nat hook output priority -100;", *rules, "  }"]
     return "\n".join(["table ip lab", "delete table ip lab", "table ip lab {", *body, "}", ""])
 

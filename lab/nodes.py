@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.kube import Object
@@ -48,10 +48,45 @@ def pod_range(number: int) -> str:
 
 
 def node(pool: Pool, number: int, place: int) -> Object:
-    """One node; `number` counts within the cluster, `place` within the pool."""
+    """One node of the reference cluster; `number` counts within the cluster, `place` within the pool."""
     name = f"{CLUSTER_NAME}-{pool.name}-{suffix(pool.name)}-{suffix(pool.name, str(place))}"
-    identity = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
-    labels = {
+    return assembled(
+        name=name,
+        identity=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+        cluster=CLUSTER_NAME,
+        pool=pool.name,
+        machine=name,
+        address=f"198.18.2.{number + 1}",
+        number=number,
+        version=VERSION,
+        control_plane=pool.control_plane,
+        etcd=pool.control_plane,
+        worker=not pool.control_plane,
+        labels={} if pool.control_plane else {"workload-type": pool.name},
+        taints=[],
+        resources={"cpu": str(pool.cpu), "memory": pool.memory, "ephemeral-storage": pool.disk, "pods": "110"},
+    )
+
+
+def assembled(
+    *,
+    name: str,
+    identity: str,
+    cluster: str,
+    pool: str,
+    machine: str,
+    address: str,
+    number: int,
+    version: str,
+    control_plane: bool,
+    etcd: bool,
+    worker: bool,
+    labels: Mapping[str, str],
+    taints: Sequence[Object],
+    resources: Mapping[str, str],
+) -> Object:
+    """A node as RKE2 registers it; `number` decides its pods' addresses."""
+    own = {
         "beta.kubernetes.io/arch": "amd64",
         "beta.kubernetes.io/os": "linux",
         "cattle.io/os": "linux",
@@ -60,52 +95,49 @@ def node(pool: Pool, number: int, place: int) -> Object:
         "kubernetes.io/os": "linux",
         "node.kubernetes.io/instance-type": "harvester",
         "rke.cattle.io/machine": identity,
-        "rke.cattle.io/rke-machine-pool-name": pool.name,
+        "rke.cattle.io/rke-machine-pool-name": pool,
+        **labels,
     }
-    taints: list[Object] = []
-    if pool.control_plane:
-        for role in ("control-plane", "etcd", "master"):
-            labels[f"node-role.kubernetes.io/{role}"] = "true"
-        taints = [
-            {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"},
-            {"key": "node-role.kubernetes.io/etcd", "effect": "NoExecute"},
-        ]
-    else:
-        labels["node-role.kubernetes.io/worker"] = "true"
-        labels["workload-type"] = pool.name
-    resources = {"cpu": str(pool.cpu), "memory": pool.memory, "ephemeral-storage": pool.disk, "pods": "110"}
+    roles = {"control-plane": control_plane, "etcd": etcd, "master": control_plane, "worker": worker}
+    own |= {f"node-role.kubernetes.io/{role}": "true" for role, has in roles.items() if has}
+    all_taints = list(taints)
+    if not worker:
+        if control_plane:
+            all_taints.append({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"})
+        if etcd:
+            all_taints.append({"key": "node-role.kubernetes.io/etcd", "effect": "NoExecute"})
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
             "name": name,
-            "labels": labels,
+            "labels": own,
             "annotations": {
-                "cluster.x-k8s.io/cluster-name": CLUSTER_NAME,
+                "cluster.x-k8s.io/cluster-name": cluster,
                 "cluster.x-k8s.io/cluster-namespace": "fleet-default",
-                "cluster.x-k8s.io/machine": name,
+                "cluster.x-k8s.io/machine": machine,
                 "rke2.io/hostname": name,
-                "rke2.io/internal-ip": f"198.18.2.{number + 1}",
+                "rke2.io/internal-ip": address,
             },
         },
         "spec": {
             "podCIDR": pod_range(number),
             "podCIDRs": [pod_range(number)],
             "providerID": f"harvester://{identity}",
-            **({"taints": taints} if taints else {}),
+            **({"taints": all_taints} if all_taints else {}),
         },
         "status": {
-            "capacity": resources,
-            "allocatable": resources,
+            "capacity": dict(resources),
+            "allocatable": dict(resources),
             "addresses": [
-                {"type": "InternalIP", "address": f"198.18.2.{number + 1}"},
+                {"type": "InternalIP", "address": address},
                 {"type": "Hostname", "address": name},
             ],
             "nodeInfo": {
                 "architecture": "amd64",
                 "operatingSystem": "linux",
-                "kubeletVersion": VERSION,
-                "kubeProxyVersion": VERSION,
+                "kubeletVersion": version,
+                "kubeProxyVersion": version,
                 "containerRuntimeVersion": "containerd://2.1.5-k3s1",
                 "kernelVersion": "5.14.0-611.el9.x86_64",
                 "osImage": "Rocky Linux 9.7 (Blue Onyx)",

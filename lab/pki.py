@@ -37,6 +37,10 @@ USERS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "cilium": ("lab-cilium", [], ["cluster"]),
     "storage": ("lab-storage", [], ["cluster"]),
     "agent": ("lab-agent", [], ["cluster"]),
+    # Rancher's and Harvester's controllers, and Rancher's proxy, which may only speak in the name of others
+    "rancher": ("lab-rancher", ["system:masters"], ["cluster", "harvester", "rancher"]),
+    "harvester": ("lab-harvester", ["system:masters"], ["harvester"]),
+    "rancher-proxy": ("rancher-proxy", [], ["cluster", "harvester", "rancher"]),
 }
 
 

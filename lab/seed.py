@@ -23,6 +23,11 @@ PLURALS = {
     "Namespace": "namespaces",
     "IngressClass": "ingressclasses",
     "HelmChart": "helmcharts",
+    "Node": "nodes",
+    "Cluster": "clusters",
+    "Setting": "settings",
+    "Feature": "features",
+    "User": "users",
     "CiliumLoadBalancerIPPool": "ciliumloadbalancerippools",
     "CiliumL2AnnouncementPolicy": "ciliuml2announcementpolicies",
 }
@@ -38,11 +43,19 @@ def fill(clients: Mapping[str, Client]) -> str:
     for server in SERVERS:
         for item in yaml.safe_load_all((SOURCES / "manifests" / "objects" / f"{server.name}.yaml").read_text()):
             apply(clients[server.name], item)
-    for item in nodes.reference():
-        create(clients["cluster"], "/api/v1/nodes", item)
     for client in clients.values():
         wait_for_accounts(client)
     return "; ".join(said)
+
+
+def reference(client: Client) -> None:
+    """What Rancher makes of the reference cluster, put there at once: nodes, and what phase 0 gives them."""
+    if client.request("GET", "/api/v1/nodes?limit=1")["items"]:
+        return
+    for item in nodes.reference():
+        create(client, "/api/v1/nodes", item)
+    for item in yaml.safe_load_all((SOURCES / "manifests" / "seeded.yaml").read_text()):
+        apply(client, item)
 
 
 def path(item: Object) -> str:
@@ -55,9 +68,14 @@ def path(item: Object) -> str:
 def apply(client: Client, item: Object, seconds: float = 20.0) -> None:
     """Also right after a schema came, while the server still says 404."""
     deadline = time.monotonic() + seconds
+    # a status is a resource of its own, but for kinds that have none
+    inline = "status" not in item or item["apiVersion"] in {"v1", "management.cattle.io/v3"}
     while True:
         try:
-            client.apply(path(item), item)
+            client.apply(path(item), item if inline else {key: item[key] for key in item if key != "status"})
+            if not inline:
+                only = {key: item[key] for key in ("apiVersion", "kind", "metadata", "status")}
+                client.apply(path(item), only, subresource="status")
             return
         except Refused as error:
             if error.status != 404 or time.monotonic() > deadline:

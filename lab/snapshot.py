@@ -22,7 +22,7 @@ def digest(versions: Iterable[str]) -> str:
     state = hashlib.sha256("\n".join(versions).encode())
     groups = [group for server in schemas.GROUPS.values() for group in server]
     files = [
-        *(SOURCES / name for name in ("nodes.py", "seed.py", "settings.py", "kinds.yaml")),
+        *(SOURCES / name for name in ("seed.py", "settings.py", "kinds.yaml")),
         *(SOURCES / "manifests" / "objects").glob("*.yaml"),
         *(file for group in groups for file in schemas.files_of(group)),
     ]

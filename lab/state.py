@@ -18,6 +18,7 @@ from pathlib import Path
 from lab import settings
 from lab.netns import Namespace
 from lab.pki import write
+from lab.rancher import settings as rancher
 from lab.settings import SERVERS, Lab, LabError
 
 HTTPS = "https"  # the load balancer's port 443
@@ -26,10 +27,11 @@ HTTPS = "https"  # the load balancer's port 443
 def ports(lab: Lab) -> dict[str, int]:
     """Ports on 127.0.0.1, chosen once and kept."""
     file = lab.path("ports.json")
+    names = [*(server.name for server in SERVERS), HTTPS, rancher.PORT_NAME]
     if file.exists():
         kept: dict[str, int] = json.loads(file.read_text())
-        return kept
-    names = [*(server.name for server in SERVERS), HTTPS]
+        if set(names) <= set(kept):
+            return kept
     # labs of different checkouts start looking at different places
     first = 20000 + int(hashlib.sha256(str(lab.directory).encode()).hexdigest(), 16) % 12000
     for base in range(first, 32700, len(names)):
@@ -80,6 +82,8 @@ def write_environment(lab: Lab, chosen: dict[str, int]) -> None:
         "LAB_PYTHON": str(lab.path("python")),
         "LAB_DOMAIN": settings.DOMAIN,
         "LAB_HTTPS_PORT": str(chosen[HTTPS]),
+        "LAB_RANCHER_URL": rancher.URL,
+        "LAB_RANCHER_PORT": str(chosen[rancher.PORT_NAME]),
         "KUBECONFIG": str(lab.path("kubeconfig", "cluster.yaml")),
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

@@ -15,6 +15,7 @@ import yaml
 
 from lab import controlplane, processes, stages
 from lab.netns import Namespace
+from lab.rancher import settings as rancher
 from lab.settings import SOURCES, Lab
 
 HEADER = ("part", "what", "version", "pid", "MiB", "log")
@@ -41,7 +42,7 @@ class Row:
 
 
 def expected(lab: Lab) -> list[str]:
-    names = ["forwarder", *controlplane.all_names(), "emulator"]
+    names = ["forwarder", *controlplane.all_names(), "emulator", *rancher.DAEMONS]
     if not Namespace(lab).rooted:
         names.insert(0, "holder")
     if (SOURCES / "agent" / "__main__.py").exists():
@@ -89,6 +90,9 @@ def real_pods(lab: Lab) -> list[Row]:
 def show(lab: Lab, say: Callable[[str], None]) -> int:
     rows = daemons(lab)
     missing = [row.name for row in rows if row.pid == "down"]
+    if rancher.kept_mode(rancher.Files.of(lab)) == "rancher" and "kube-proxy" in missing:
+        # it comes with the first node
+        missing.remove("kube-proxy")
     total = sum(row.memory for row in rows)
     pods = real_pods(lab)
     lines = [HEADER, *(row.words() for row in [*rows, *pods])]
@@ -98,6 +102,8 @@ def show(lab: Lab, say: Callable[[str], None]) -> int:
     say("simulated by kwok: nodes, pods of all other images")
     for what in EMULATED:
         say(f"emulated by emulator: {what}")
+    say(f"emulated by {rancher.SERVER}: Rancher's API, tokens and proxy at {rancher.URL} ({rancher.ADDRESS})")
+    say(f"emulated by {rancher.CONTROLLERS}: Rancher's webhook and provisioning, Harvester's machines and images")
     real = sum(row.memory for row in pods)
     say(f"{len(rows) - len(missing)} of {len(rows)} run; {total / 2**20:.0f} MiB, real pods {real / 2**20:.0f} MiB")
     if missing:

@@ -18,6 +18,8 @@ from lab.charts.build import build_charts
 from lab.kube import Client
 from lab.netns import Namespace, available
 from lab.processes import Program
+from lab.rancher import settings as rancher
+from lab.rancher import start as rancher_start
 from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, LabError
 
 Say = Callable[[str], None]
@@ -33,6 +35,7 @@ class Start:
         self.namespace = Namespace(lab)
         self.table = parts.table()
         self.ports: dict[str, int] = {}
+        self.seeded = rancher.nodes_mode(rancher.Files.of(lab)) == "seeded"
 
     def run(self) -> None:
         began = time.monotonic()
@@ -78,6 +81,7 @@ class Start:
             self.lab.path(folder).mkdir(exist_ok=True)
         self.ports = state.ports(self.lab)
         pki.prepare(self.lab, self.ports)
+        rancher_start.prepare(self.lab)
         pki.write(self.lab.path("etc", "Corefile"), controlplane.corefile(self.lab).encode(), 0o644)
         build_charts(self.lab.path("charts"))
         self.namespace.create(self.ports)
@@ -90,6 +94,7 @@ class Start:
             return
         targets = {server.name: f"{server.address}:6443" for server in SERVERS}
         targets[state.HTTPS] = f"{settings.LOAD_BALANCER}:443"
+        targets[rancher.PORT_NAME] = f"{rancher.ADDRESS}:{rancher.PORT}"
         listeners, words = [], []
         for name, target in targets.items():
             listener = socket.socket()
@@ -183,11 +188,20 @@ class Start:
         for server in SERVERS:
             self._start(controlplane.controller_manager(self.lab, server, version))
         self._start(controlplane.scheduler(self.lab, version))
-        self._start(controlplane.proxy(self.lab, nodes.reference()[0]["metadata"]["name"], version))
+        if self.seeded:
+            self._start(controlplane.proxy(self.lab, nodes.reference()[0]["metadata"]["name"], version))
         self._start(controlplane.coredns(self.lab, self._version("coredns")))
         for server in SERVERS:
             self._publish_authority(server.name)
+        self._rancher()
         self.say(f"API servers ready: {time.monotonic() - began:.1f} s")
+
+    def _rancher(self) -> None:
+        client = self._client("rancher")
+        rancher_start.token(self.lab, client)
+        rancher_start.register(self.lab, client)
+        for program in rancher_start.programs(self.lab):
+            self._start(program)
 
     def _publish_authority(self, name: str) -> None:
         """The snapshot has another lab's certificate; pods must not start with it."""
@@ -200,6 +214,8 @@ class Start:
 
     def _cluster(self) -> None:
         stages.apply(self._client("cluster"), stages.load())
+        if self.seeded:
+            seed.reference(self._client("cluster"))
         self._start(controlplane.kwok(self.lab, self._version("kwok")))
         credentials = self.lab.path("etc", "cluster")
         argv = [
@@ -232,7 +248,7 @@ class Start:
     def _wait(self) -> None:
         began = time.monotonic()
         client = self._client("cluster")
-        wanted = len(nodes.reference())
+        wanted = len(nodes.reference()) if self.seeded else 0
         deadline = time.monotonic() + 90
         while True:
             items = client.request("GET", "/api/v1/nodes")["items"]
@@ -247,7 +263,12 @@ class Start:
         """Asked inside the namespace, through kube-proxy and CoreDNS."""
         if getattr(self, "resolved", False):
             return True
-        program = "import socket; print(socket.gethostbyname('kubernetes.default.svc.cluster.local'))"
+        name = f"kubernetes.default.svc.{settings.CLUSTER_DOMAIN}"
+        program = (
+            f"import socket, urllib.request, ssl; print(socket.gethostbyname({name!r})); "
+            f"context = ssl.create_default_context(cafile={str(self.lab.path('rancher-ca.crt'))!r}); "
+            f"urllib.request.urlopen('{rancher.URL}/ping', context=context)"
+        )
         try:
             answer = processes.run([*self.namespace.enter, sys.executable, "-c", program], "Resolving a name")
         except LabError:

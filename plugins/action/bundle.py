@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _diff
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_kube import KUBERNETES_OPTIONS
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._bundle_order import Item, read, waves
@@ -81,6 +82,8 @@ class ActionModule(ActionBase):
             slices.tell(result)
             result = self._wait_on(result, slices, arguments, objects)
         result["changed"] = any(part.get("changed") for part in (*done, result))
+        for sentence in result.get("frozen") or ():
+            Display().warning(f"A run would be refused here. {sentence}")
         result["module_executions"] = slices.executions
         return result
 

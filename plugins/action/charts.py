@@ -35,6 +35,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(argument_spec={**KUBERNETES_OPTIONS, **ARGUMENTS})
+        if arguments["host"]:
+            # helm would have to be given the token on its command line, where every user of the machine can read it.
+            raise AnsibleActionFail("Helm is started with a kubeconfig: set `kubeconfig` instead of `host`.")
         self._variables = task_vars
         wanted = [self._chart(option, arguments) for option in arguments["charts"]]
         result: dict[str, Any] = {"changed": False, "releases": [], "diff": []}

@@ -21,7 +21,7 @@ from ansible_collections.harvester_rke2.platform.plugins.lookup.services import 
     role_directories,
     scope_of,
 )
-from ansible_collections.harvester_rke2.platform.plugins.module_utils import _configuration
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import _configuration, _configuration_cluster
 
 # What the role platform itself sets is no user's variable, but bears its prefix.
 SET_BY_US = {"platform_state", "platform_root_ca_certificate"}
@@ -92,6 +92,7 @@ class ActionModule(ActionBase):
         if not mistyped:
             faults += _configuration.check(values)
             faults += _configuration.check_quantities(values)
+            faults += _configuration_cluster.check(values)
             pools = values["platform_pools"]
             faults += [] if _configuration.check_pools(pools) else self._services(pools, variables)
         if faults:

@@ -21,6 +21,19 @@ options:
       - Context of the kubeconfig.
       - Defaults to E(K8S_AUTH_CONTEXT), then to the current context.
     type: str
+  host:
+    description:
+      - Address of the API server, such as C(https://rancher.example.com/k8s/clusters/local). With it no kubeconfig is
+        read.
+    type: str
+  api_key:
+    description: Token for O(host).
+    type: str
+  ca_cert:
+    description:
+      - CA that O(host) is verified with, as PEM text or as the path of a file with it.
+      - Defaults to what the system trusts.
+    type: str
 requirements:
   - python >= 3.11
   - PyYAML

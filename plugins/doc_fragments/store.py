@@ -16,6 +16,15 @@ options:
   keys_context:
     description: Context of O(keys_kubeconfig).
     type: str
+  keys_host:
+    description: Address of that cluster's API server. With it no kubeconfig is read.
+    type: str
+  keys_api_key:
+    description: Token for O(keys_host).
+    type: str
+  keys_ca_cert:
+    description: CA that O(keys_host) is verified with, as PEM text or as the path of a file with it.
+    type: str
   keys_namespace:
     description: Namespace of the keys, by convention C(<cluster>-keys).
     type: str

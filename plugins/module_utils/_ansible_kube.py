@@ -16,6 +16,9 @@ from ._yaml import LIBRARY_ERROR
 KUBERNETES_OPTIONS: dict[str, Any] = {
     "kubeconfig": {"type": "path"},
     "context": {"type": "str"},
+    "host": {"type": "str"},
+    "api_key": {"type": "str", "no_log": True},
+    "ca_cert": {"type": "str"},
 }
 WAIT_OPTIONS: dict[str, Any] = {
     "wait": {"type": "bool", "default": False},
@@ -23,7 +26,7 @@ WAIT_OPTIONS: dict[str, Any] = {
 }
 
 
-class _QuietModule(AnsibleModule):
+class QuietModule(AnsibleModule):
     """Ansible logs every parameter to the system's log, and objects may hold Secrets."""
 
     def _log_invocation(self) -> None:
@@ -32,7 +35,7 @@ class _QuietModule(AnsibleModule):
 
 def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
     """An AnsibleModule that has the connection options, on a Python that has what they need."""
-    module = _QuietModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
+    module = QuietModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
     if LIBRARY_ERROR is not None:
         module.fail_json(msg=missing_required_lib("PyYAML"), exception=LIBRARY_ERROR)
     return module

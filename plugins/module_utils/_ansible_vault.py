@@ -46,6 +46,9 @@ ACCESS_OPTIONS: dict[str, Any] = {
 STORE_OPTIONS: dict[str, Any] = {
     "keys_kubeconfig": {"type": "path"},
     "keys_context": {"type": "str", "no_log": False},
+    "keys_host": {"type": "str", "no_log": False},
+    "keys_api_key": {"type": "str", "no_log": True},
+    "keys_ca_cert": {"type": "str", "no_log": False},
     "keys_namespace": {"type": "str", "required": True, "no_log": False},
 }
 KEYS_OPTIONS: dict[str, Any] = {**STORE_OPTIONS, "keys_name": {"type": "str", "default": "vault-init", "no_log": False}}
@@ -67,7 +70,8 @@ def _client(options: Mapping[str, Any], check: bool) -> KubeClient:
 
 def keys_client(params: Mapping[str, Any], *, check: bool = False) -> KubeClient:
     """Harvester, where the keys are."""
-    return _client({"kubeconfig": params["keys_kubeconfig"], "context": params["keys_context"]}, check)
+    names = ("kubeconfig", "context", "host", "api_key", "ca_cert")
+    return _client({name: params[f"keys_{name}"] for name in names}, check)
 
 
 def key_store(params: Mapping[str, Any], *, check: bool = False) -> KeyStore:
@@ -76,7 +80,7 @@ def key_store(params: Mapping[str, Any], *, check: bool = False) -> KeyStore:
 
 def doors(params: Mapping[str, Any], *, check: bool = False, patience: float = 30.0) -> Doors:
     """The ways to the servers. With `addresses`, pods are only looked at when a kubeconfig is named as well."""
-    in_cluster = not params["addresses"] or params["kubeconfig"]
+    in_cluster = not params["addresses"] or params["kubeconfig"] or params["host"]
     return Doors(
         params["pods"],
         namespace=params["vault_namespace"],

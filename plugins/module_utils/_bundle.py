@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from . import _applyset as applysets
 from . import _diff
 from . import _managed_fields as fields
-from ._bundle_object import HANDS, LATE, MANAGER, ONCE, Applier, Plan, Rule
+from ._bundle_object import LATE, Applier
 from ._bundle_order import Item, never_pruned, title, waves
+from ._bundle_plan import HANDS, MANAGER, ONCE, Frozen, Plan, Rule
 from ._errors import PlatformError
 from ._kube_client import KubeClient, UnknownKind
 from ._kube_discovery import group_of
@@ -32,11 +33,27 @@ class Options:
     namespace: str = ""
     left_to: tuple[Rule, ...] = ()
     set_once: tuple[Rule, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
     take_over: tuple[str, ...] = HANDS
     prune: bool = True
     parallel: int = 8
     check: bool = False
     diff: bool = False
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any], *, check: bool, diff: bool) -> Options:
+        return cls(
+            name=params["name"],
+            namespace=params["namespace"],
+            left_to=tuple(Rule.read(rule) for rule in params["left_to"]),
+            set_once=tuple(Rule.read(rule) for rule in params["set_once"]),
+            frozen=tuple(Frozen.read(rule) for rule in params["frozen"]),
+            take_over=tuple(params["take_over"]),
+            prune=params["prune"],
+            parallel=max(1, params["parallel"]),
+            check=check,
+            diff=diff,
+        )
 
 
 @dataclass
@@ -46,6 +63,7 @@ class Report:
     objects: list[dict[str, Any]] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
     changed: bool = False
 
     def add(self, entry: dict[str, Any], diff: dict[str, str] | None = None) -> None:
@@ -61,6 +79,8 @@ class Report:
             result["diff"] = self.diff
         if self.kept:
             result["kept"] = self.kept
+        if self.frozen:
+            result["frozen"] = self.frozen
         return result
 
 
@@ -179,6 +199,7 @@ class Bundle:
         if errors:
             others = [exc.data["refused"] for exc in errors[1:] if "refused" in exc.data]
             raise _with(errors[0], also_refused=others) if others else errors[0]
+        self._respect_frozen(plans)
         done: list[Plan] = plans
         if not self.options.check:
             done, errors = self.parallel(self.applier.carry_out, plans)
@@ -191,6 +212,26 @@ class Bundle:
             if any(plan.pending for plan in done):
                 self.client.discovery.forget()
             self._await_established({item.name for item in crds}, LATE)
+
+    def _respect_frozen(self, plans: list[Plan]) -> None:
+        """Refuse changes whose consequence nobody has agreed to, all in one sentence; check mode tells them."""
+        found = [
+            (plan.item, rule, changes)
+            for plan in plans
+            for rule in self.options.frozen
+            if (rule.kind, rule.name) == (plan.item.kind, plan.item.name) and (changes := rule.changes(plan))
+        ]
+        if not found:
+            return
+        error = PlatformError(
+            "Changing " + ", ".join(f"{item.title} ({', '.join(changes)})" for item, _, changes in found),
+            "; ".join(dict.fromkeys(rule.why for _, rule, _ in found)),
+            " ".join(dict.fromkeys(rule.mend for _, rule, _ in found)),
+            refused={"objects": [item.title for item, _, _ in found]},
+        )
+        if not self.options.check:
+            raise error
+        self.report.frozen.append(str(error))
 
     def _expect_kinds(self, wave: list[Item]) -> None:
         """A kind whose CRD has just been made (by us, or by a chart) may not be served yet."""

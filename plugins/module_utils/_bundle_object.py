@@ -9,108 +9,24 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import _diff
 from . import _managed_fields as fields
 from ._bundle_order import Item
+from ._bundle_plan import HANDS, MANAGER, ONCE, SHARED, Plan, Rule
+from ._bundle_refusal import Refused, conflict_refusal, conflicts_of
 from ._errors import PlatformError
 from ._kube_client import ApiError, KubeClient, UnknownKind
 
-MANAGER = "harvester-rke2-platform"
-ONCE = f"{MANAGER}-once"
-SHARED = "platform.harvester-rke2.io/shared"
-# Hands, not controllers: what they changed in our fields is drift.
-HANDS = (
-    "kubectl-edit",
-    "kubectl-patch",
-    "kubectl-label",
-    "kubectl-annotate",
-    "kubectl-set",
-    "kubectl-replace",
-)
 _UNDECLARED = re.compile(r"((?:\.|\[)\S+?): field not declared in schema|unknown field \"([^\"]+)\"")
-_MANAGER_NAME = re.compile(r'conflict with "([^"]+)"')
 _ATTEMPTS = 5
 LATE = 25.0
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Fields of some objects that are not simply ours."""
-
-    kind: str
-    paths: tuple[fields.Path, ...]
-    name: str = ""
-    manager: str = ""
-
-    @classmethod
-    def read(cls, option: Mapping[str, Any]) -> Rule:
-        return cls(
-            kind=option["kind"],
-            paths=tuple(fields.parse(text) for text in option["fields"]),
-            name=option.get("name") or "",
-            manager=option.get("manager") or "",
-        )
-
-    def concerns(self, item: Item) -> bool:
-        return self.kind in (item.kind, f"{item.kind}.{item.group}") and self.name in ("", item.name)
-
-
-@dataclass
-class Plan:
-    """What one object needs; ``result`` is what the report will say about it."""
-
-    item: Item
-    obj: dict[str, Any]
-    config: dict[str, Any]
-    live: dict[str, Any] | None = None
-    result: str = "unchanged"
-    after: dict[str, Any] = field(default_factory=dict)
-    force: bool = False
-    once: tuple[fields.Path, ...] = ()
-    hand_over: tuple[fields.Path, ...] = ()
-    trim: bool = False
-    why: str = ""
-    seconds: float = 0.0
-
-    @property
-    def pending(self) -> bool:
-        return self.result in ("created", "changed")
-
-    def diff(self) -> dict[str, str]:
-        before = _diff.ours(self.live, self.config, MANAGER)
-        after = _diff.ours(self.after, self.config, MANAGER) if self.after else self.obj
-        pair = _diff.pair(self.item.title, self.item.source, before, after)
-        if pair["before"] == pair["after"] and self.result == "changed":
-            pair["after"] += f"# the fields are now owned by {MANAGER}\n"
-        if self.result in ("planned", "unvalidated"):
-            pair["after_header"] += f": would {'create' if self.live is None else 'change'}, not validated"
-        return pair
-
-    def entry(self) -> dict[str, Any]:
-        item = self.item
-        entry: dict[str, Any] = {
-            "source": item.source,
-            "kind": item.kind,
-            "namespace": item.namespace,
-            "name": item.name,
-            "result": self.result,
-            "ms": round(self.seconds * 1000, 1),
-        }
-        if self.why:
-            entry["why"] = self.why
-        return entry
 
 
 def shared(obj: Mapping[str, Any]) -> bool:
     """What several services have belongs to none of their sets: each would take it from the others at every run."""
     return obj["kind"] == "Namespace" or (obj["metadata"].get("annotations") or {}).get(SHARED) == "true"
-
-
-class Refused(PlatformError):
-    """The API server does not take the object as it is."""
 
 
 class Applier:
@@ -161,10 +77,12 @@ class Applier:
         if not known and (rules or not self.labels or shared(item.obj)):
             plan.live = self.client.get_or_none(self.client.path_of(plan.obj))
             known = True
-        if rules:
+        if rules or (plan.live is not None and fields.applied(plan.live, ONCE)):
             self._set_aside(plan)
-        settled = plan.live is not None and not plan.hand_over and not plan.trim
-        if plan.live is not None and settled and fields.proves(plan.config, plan.live, MANAGER):
+        if plan.release:
+            plan.result = "changed"
+            return
+        if plan.live is not None and not plan.special and fields.proves(plan.config, plan.live, MANAGER):
             return
         if self._dry_run(plan, known):
             self._judge(plan)
@@ -177,15 +95,20 @@ class Applier:
         if live is None:
             plan.once = once
             return
+        # A field that the object does not have yet (a new item of a list) is set with the rest, and then handed over.
+        plan.adopt = tuple(path for path in once if not fields.has(live, path))
         for path in once:
-            plan.config = fields.without(plan.config, path)
+            if path not in plan.adopt:
+                plan.config = fields.without(plan.config, path)
         # Leaving out a field that we alone own deletes it: somebody must hold it first.
         plan.hand_over = tuple(path for path in once if fields.owners(live, path) == {MANAGER})
+        plan.bring_back = self._out_of_bounds(item, live, once)
         # A creation that was killed half-way has left the once-manager with more than its fields.
         held = fields.applied(live, ONCE)
-        plan.trim = held is not None and not all(
-            any(path[: len(mine)] == mine for mine in once) for path in fields.leaves(held[1])
-        )
+        leaves = [path for path in fields.leaves(held[1]) if not fields.is_key(path)] if held else []
+        # It holds a list's item that is no longer wanted: what would be left of the item nobody could validate.
+        plan.release = any(not fields.has(plan.obj, path) for path in leaves)
+        plan.trim = not plan.release and not all(any(path[: len(mine)] == mine for mine in once) for path in leaves)
         for rule in self.left_to:
             for path in rule.paths if rule.concerns(item) else ():
                 others = fields.owners(live, path) - {MANAGER}
@@ -193,6 +116,17 @@ class Applier:
                 theirs = not rule.manager or rule.manager in others
                 if fields.has(live, path) and ((others and theirs) or (not others and not ours)):
                     plan.config = fields.without(plan.config, path)
+
+    def _out_of_bounds(
+        self, item: Item, live: Mapping[str, Any], once: Sequence[fields.Path]
+    ) -> tuple[tuple[fields.Path, Any], ...]:
+        found = []
+        for rule in self.set_once:
+            for path in rule.paths if rule.concerns(item) else ():
+                value = fields.get(live, path)
+                if path in once and rule.clamped(value) != value:
+                    found.append((path, rule.clamped(value)))
+        return tuple(found)
 
     def _dry_run(self, plan: Plan, known: bool) -> bool:
         """Ask the server what would come out; False if it could not be asked."""
@@ -225,7 +159,7 @@ class Applier:
             same = before == after and fields.equal_in(plan.live, plan.after, ours)
         else:
             same = before is None or not list(fields.leaves(before[1]))
-        plan.result = "changed" if plan.hand_over or plan.trim or not same else "unchanged"
+        plan.result = "changed" if plan.special or not same else "unchanged"
 
     def _cannot_validate(self, exc: ApiError) -> bool:
         """In check mode, what is missing may be what an earlier phase of the same run would make."""
@@ -311,7 +245,7 @@ class Applier:
             raise self.refusal(plan.item, exc) from exc
         if status == 201:
             plan.result, plan.live = "created", None
-        elif plan.live is not None and not (plan.hand_over or plan.trim):
+        elif plan.live is not None and not plan.special:
             same = live["metadata"]["resourceVersion"] == plan.live["metadata"]["resourceVersion"]
             plan.result = "unchanged" if same else "changed"
         plan.after = live
@@ -321,18 +255,61 @@ class Applier:
     def _write(self, plan: Plan) -> tuple[int, dict[str, Any]]:
         if plan.live is None and plan.once:
             return self._write_once(plan)
-        if plan.live is not None and plan.hand_over:
-            held = fields.applied(plan.live, ONCE)
-            everything = [*(fields.leaves(held[1]) if held else ()), *plan.hand_over]
-            self.client.apply(fields.only(plan.obj, plan.live, everything), field_manager=ONCE, force=True)
+        if plan.live is not None and plan.release:
+            self._let_go(plan, plan.live)
+        if plan.live is not None and (plan.hand_over or plan.bring_back):
+            self._hold_once(plan, plan.live, plan.hand_over)
         status, live = self._apply(plan, plan.config, MANAGER)
+        if plan.adopt:
+            self._hold_once(plan, live, plan.adopt)
+            for path in plan.adopt:
+                plan.config = fields.without(plan.config, path)
+            status, live = self._apply(plan, plan.config, MANAGER)
         if plan.trim:
             live = self.client.apply(fields.only(plan.obj, live, self._kept_once(plan, live)), field_manager=ONCE)
         return status, live
 
+    def _let_go(self, plan: Plan, live: Mapping[str, Any]) -> None:
+        """Take from the once-manager what is no longer wanted.
+
+        An item of a list must go whole, because nobody could validate a half: so we hold all of it for a moment.
+        """
+        held = fields.applied(live, ONCE)
+        config = plan.config
+        for path in fields.leaves(held[1]) if held else ():
+            last = max((index for index, step in enumerate(path) if not isinstance(step, str)), default=-1)
+            if last >= 0 and not fields.has(plan.obj, path[: last + 1]):
+                config = fields.copied(config, live, path[: last + 1])
+        if config is not plan.config:
+            self.client.apply(config, field_manager=MANAGER, force=True)
+        self.client.apply(fields.only(plan.obj, live, self._kept_once(plan, live)), field_manager=ONCE)
+
+    def _hold_once(self, plan: Plan, live: dict[str, Any], more: Sequence[fields.Path]) -> None:
+        """Let the once-manager hold fields with the values they have, or with the nearest that they may have.
+
+        Whoever changes an object between our reading and our writing makes it a conflict: then his values count.
+        """
+        for attempt in range(_ATTEMPTS):
+            held = fields.applied(live, ONCE)
+            back = self._out_of_bounds(plan.item, live, [path for path, _ in plan.bring_back])
+            paths = [*(fields.leaves(held[1]) if held else ()), *more, *(path for path, _ in back)]
+            config = fields.only(plan.obj, live, paths)
+            for path, value in back:
+                fields.put(config, path, value)
+            config["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+            try:
+                self.client.apply(config, field_manager=ONCE, force=True)
+                return
+            except ApiError as exc:
+                if not exc.conflict or attempt + 1 == _ATTEMPTS:
+                    raise
+                time.sleep(0.1 * 2**attempt)
+                live = self.client.request("GET", self.client.path_of(plan.obj))
+
     def _kept_once(self, plan: Plan, live: Mapping[str, Any]) -> list[fields.Path]:
         held = fields.applied(live, ONCE)
         paths = [path for rule in self.set_once if rule.concerns(plan.item) for path in rule.paths]
+        paths = [path for path in paths if fields.has(plan.obj, path)]
         return [path for path in paths if held is not None and fields.owns(held[1], path)]
 
     def _write_once(self, plan: Plan) -> tuple[int, dict[str, Any]]:
@@ -366,28 +343,3 @@ class Applier:
             mend,
             refused={"source": item.source, "object": item.title, "fields": found},
         )
-
-
-def conflicts_of(exc: ApiError) -> list[tuple[str, str]]:
-    """The (manager, field) pairs of a server-side apply conflict."""
-    found = []
-    for cause in exc.causes:
-        if cause.get("reason") == "FieldManagerConflict":
-            match = _MANAGER_NAME.search(str(cause.get("message", "")))
-            found.append((match[1] if match else "unknown", str(cause.get("field", ""))))
-    return found
-
-
-def conflict_refusal(item: Item, refused: Sequence[tuple[str, str]]) -> Refused:
-    what = ", ".join(f"{text} belongs to the manager '{manager}'" for manager, text in refused)
-    return Refused(
-        f"Applying {item.title} of {item.source}",
-        what,
-        "Leave the field out of the template, or list it under `left_to` with this manager.",
-        refused={
-            "source": item.source,
-            "object": item.title,
-            "fields": [text for _, text in refused],
-            "managers": sorted({manager for manager, _ in refused}),
-        },
-    )

@@ -58,6 +58,8 @@ _WAVES: tuple[frozenset[tuple[str, str]], ...] = (
             ("policy", "PodDisruptionBudget"),
             ("autoscaling", "HorizontalPodAutoscaler"),
             ("networking.k8s.io", "Ingress"),
+            # A Cluster that is made before them boots its machines without what they say.
+            ("rke-machine-config.cattle.io", "HarvesterConfig"),
         }
     ),
 )

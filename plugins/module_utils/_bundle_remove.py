@@ -11,8 +11,9 @@ from typing import Any
 
 from . import _applyset as applysets
 from ._bundle import Bundle, Report, applied_by_us
-from ._bundle_object import MANAGER, Plan, shared
+from ._bundle_object import shared
 from ._bundle_order import Item, never_pruned, title, waves
+from ._bundle_plan import MANAGER, Plan
 from ._errors import PlatformError
 from ._kube_client import UnknownKind
 

@@ -35,6 +35,7 @@ NOTHING: dict[str, Any] = {
     "node_labels": {},
     "root_ca_certificate": "",
     "harvester_why": "",
+    "harvester_host": "",
 }
 
 
@@ -76,7 +77,7 @@ def _refused(doing: str, client: KubeClient, exc: ApiError, mend: str) -> Platfo
     """A credential that is refused, told with the file it is in; anything else as it is."""
     if exc.status not in (401, 403):
         return exc
-    why = f"the user of context '{client.config.context}' in {client.config.source} may not ({exc.message})"
+    why = f"the user of {client.config.title} may not ({exc.message})"
     return PlatformError(doing, why, f"Its credential may have expired: {mend}.")
 
 

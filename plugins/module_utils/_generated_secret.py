@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._bundle_object import MANAGER
+from ._bundle_plan import MANAGER
 from ._errors import PlatformError
 from ._kube_client import MERGE, ApiError, KubeClient
 

@@ -21,9 +21,9 @@ from ._errors import NoConnection, Unreachable
 from ._kube_discovery import Discovery, Resource, UnknownKind
 from ._kube_http import ApiError, Broken, Transport
 from ._kube_portforward import portforward
-from ._kubeconfig import KubeConfig, load
+from ._kubeconfig import KubeConfig, from_options
 
-__all__ = ["ApiError", "Broken", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
+__all__ = ["MERGE", "ApiError", "Broken", "KubeClient", "NoConnection", "Resource", "UnknownKind", "Unreachable"]
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -43,7 +43,7 @@ class KubeClient:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **kwargs: Any) -> KubeClient:
-        return cls(load(options.get("kubeconfig"), options.get("context")), **kwargs)
+        return cls(from_options(options), **kwargs)
 
     def request(
         self,

@@ -128,13 +128,13 @@ class Transport:
         timeout: float,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = self._connection()
-        mend = f"Check the server of context '{self.config.context}' in {self.config.source} and the way to it."
+        mend = f"Check the server of {self.config.title} and the way to it."
         if connection.sock is None:
             try:
                 connection.connect()
             except ssl.SSLCertVerificationError as exc:
                 why = f"the server's certificate does not verify ({exc.verify_message})"
-                mend = "Correct certificate-authority-data in the kubeconfig; an unverified server is never talked to."
+                mend = f"Correct the CA of {self.config.title}; an unverified server is never talked to."
                 raise Broken(doing, why, mend, sent=False, final=True) from exc
             except OSError as exc:
                 connection.close()

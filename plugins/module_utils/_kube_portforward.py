@@ -43,7 +43,7 @@ class WebSocket:
             if parts.scheme == "https":
                 self._socket = config.ssl_context().wrap_socket(raw, server_hostname=config.server_name or host)
         except (OSError, ssl.SSLError) as exc:
-            raise Unreachable(self.doing, str(exc), f"Check the server in {config.source}.") from exc
+            raise Unreachable(self.doing, str(exc), f"Check the server of {config.title}.") from exc
         self._sending = threading.Lock()
         self._buffer = b""
         try:

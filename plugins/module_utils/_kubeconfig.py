@@ -46,6 +46,11 @@ class KubeConfig:
     certificate: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
 
+    @property
+    def title(self) -> str:
+        """As messages name it."""
+        return f"context '{self.context}' in {self.source}" if self.context else self.source
+
     def bearer(self) -> str:
         """The token, read again from its file each time because files are rotated in place."""
         if self.token_file:
@@ -63,7 +68,7 @@ class KubeConfig:
             context = ssl.create_default_context(cadata=self.ca or None)
         except ssl.SSLError as exc:
             raise PlatformError(
-                f"Reading kubeconfig {self.source}", f"its certificate-authority-data is not PEM ({exc.reason})"
+                f"Reading the CA of {self.title}", f"it is not PEM ({exc.reason})", "Correct it, or leave it out."
             ) from exc
         # Python 3.13 also asks for RFC 5280 niceties (an authority key identifier) that the CAs made by RKE2, K3s and
         # Rancher do not have; chain, dates and host name are verified as before.
@@ -100,6 +105,23 @@ class KubeConfig:
 
 def _no_password() -> bytes:
     raise ValueError("the key is encrypted")
+
+
+def from_options(options: Mapping[str, Any]) -> KubeConfig:
+    """By address and token when there is `host`, else by kubeconfig."""
+    if options.get("host"):
+        return direct(str(options["host"]), str(options.get("api_key") or ""), str(options.get("ca_cert") or ""))
+    return load(options.get("kubeconfig"), options.get("context"))
+
+
+def direct(host: str, token: str, ca: str = "") -> KubeConfig:
+    """An address, a bearer token and, unless the system trusts it anyway, the CA: its PEM text or a file of it."""
+    doing = f"Connecting to {host}"
+    if not token:
+        raise PlatformError(doing, "there is no token", "Set `api_key` beside `host`.")
+    if ca and "-----BEGIN" not in ca:
+        ca = _pem({"ca_cert": os.path.expanduser(ca)}, "ca_cert", doing)
+    return _build("the option host", "", {"server": host}, {"token": token}, doing, ca)
 
 
 def find(option: str | None) -> list[str]:
@@ -182,11 +204,14 @@ def _entry(merged: Mapping[str, Any], kind: str, inner: str, name: str, doing: s
     raise PlatformError(doing, f"it has no {inner} '{name}'", f"It has: {known}.")
 
 
-def _build(source: str, context: str, cluster: Mapping[str, Any], user: Mapping[str, Any], doing: str) -> KubeConfig:
+def _build(
+    source: str, context: str, cluster: Mapping[str, Any], user: Mapping[str, Any], doing: str, ca: str = ""
+) -> KubeConfig:
     server = str(cluster.get("server", "")).rstrip("/")
     parts = urlsplit(server)
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise PlatformError(doing, f"the server '{server}' of context '{context}' is not an https:// address")
+        whose = f" of context '{context}'" if context else ""
+        raise PlatformError(doing, f"the server '{server}'{whose} is not an https:// address")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise PlatformError(doing, f"the server {server} is not reached by TLS", "Use its https:// address.")
     if cluster.get("insecure-skip-tls-verify"):
@@ -208,7 +233,7 @@ def _build(source: str, context: str, cluster: Mapping[str, Any], user: Mapping[
         source=source,
         context=context,
         server=server,
-        ca=_pem(cluster, "certificate-authority", doing),
+        ca=ca or _pem(cluster, "certificate-authority", doing),
         server_name=str(cluster.get("tls-server-name") or ""),
         token=str(user.get("token") or ""),
         token_file=str(user.get("tokenFile") or ""),

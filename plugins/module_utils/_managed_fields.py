@@ -118,24 +118,32 @@ def only(obj: Mapping[str, Any], live: Any, paths: list[Path]) -> dict[str, Any]
     result: dict[str, Any] = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
     for path in paths:
         if has(live, path):
-            _put(result, path, copy.deepcopy(get(live, path)))
+            put(result, path, copy.deepcopy(get(live, path)))
     return result
 
 
-def _put(node: Any, path: Path, value: Any) -> None:
+def copied(obj: dict[str, Any], live: Any, path: Path) -> dict[str, Any]:
+    """A copy that has the field as ``live`` has it."""
+    result = copy.deepcopy(obj)
+    put(result, path, copy.deepcopy(get(live, path)))
+    return result
+
+
+def put(node: Any, path: Path, value: Any) -> None:
+    """Set the field, making what is missing on the way to it."""
     step, rest = path[0], path[1:]
     if isinstance(step, str):
         if not rest:
             node[step] = value
             return
-        _put(node.setdefault(step, {} if isinstance(rest[0], str) else []), rest, value)
+        put(node.setdefault(step, {} if isinstance(rest[0], str) else []), rest, value)
         return
     child = _child(node, step)
     if child is _MISSING:
         child = dict(step)
         node.append(child)
     if rest:
-        _put(child, rest, value)
+        put(child, rest, value)
     elif isinstance(value, Mapping):
         child.update(value)
 
@@ -196,6 +204,11 @@ def leaves(fields: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
             yield from leaves(node, (*path, step))
         else:
             yield (*path, step)
+
+
+def is_key(path: Path) -> bool:
+    """Whether the path leads to a key of a list's item, which everybody has who has a field of the item."""
+    return len(path) > 1 and not isinstance(path[-2], str) and path[-1] in dict(path[-2])
 
 
 def proves(config: Mapping[str, Any], live: Mapping[str, Any], manager: str) -> bool:

@@ -109,7 +109,8 @@ def machine_image(obj: Object) -> Verdict:
     if imported is not None and imported.get("status") == "True" and int(status(obj).get("progress") or 0) == 100:
         return READY
     if imported is not None and imported.get("status") == "False":
-        return Verdict(False, told(imported))
+        # Harvester has tried as often as it will; as long as it tries, the condition is Unknown.
+        return Verdict(False, told(imported), True)
     return Verdict(False, f"{int(status(obj).get('progress') or 0)} % are imported")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: bundle
 short_description: Apply a set of Kubernetes objects in one task
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Applies any number of objects over one connection, by server-side apply with strict field validation.
   - Namespaces go first, then CustomResourceDefinitions (until they are established), then the rest in waves
@@ -104,6 +104,41 @@ options:
         description: Paths such as V(.spec.replicas).
         type: list
         elements: str
+        required: true
+      minimum:
+        description: Number that the field is brought back to when it is found below.
+        type: int
+      maximum:
+        description: Number that the field is brought back to when it is found above.
+        type: int
+  frozen:
+    description:
+      - Objects whose change has a consequence that somebody must have agreed to. A change of one that exists is refused
+        before anything of its wave is applied. In check mode it is told.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      kind:
+        description: Kind of the object.
+        type: str
+        required: true
+      name:
+        description: Name of the object.
+        type: str
+        required: true
+      free:
+        description: Paths of fields that may change, such as V(.common). The metadata always may.
+        type: list
+        elements: str
+        default: []
+      why:
+        description: What the change would lead to.
+        type: str
+        required: true
+      mend:
+        description: How to agree to it.
+        type: str
         required: true
   take_over:
     description: Field managers whose changes to our fields are drift and are set back.
@@ -204,6 +239,11 @@ kept:
   returned: when there are any
   type: list
   elements: str
+frozen:
+  description: In check mode, what would be refused because it is listed in O(frozen).
+  returned: when there is any
+  type: list
+  elements: str
 not_ready:
   description: What was not ready in time, each with C(reason) and C(events).
   returned: on failure to wait
@@ -219,8 +259,8 @@ from typing import Any
 
 from ..module_utils._ansible_kube import WAIT_OPTIONS, kube_module, run
 from ..module_utils._bundle import Bundle, Options, planned
-from ..module_utils._bundle_object import HANDS, Rule
 from ..module_utils._bundle_order import Item, read
+from ..module_utils._bundle_plan import HANDS
 from ..module_utils._bundle_remove import absent
 from ..module_utils._errors import PlatformError, Unreachable
 from ..module_utils._kube_client import KubeClient
@@ -230,6 +270,10 @@ _RULE: dict[str, Any] = {
     "kind": {"type": "str", "required": True},
     "name": {"type": "str", "default": ""},
     "fields": {"type": "list", "elements": "str", "required": True},
+}
+_FROZEN: dict[str, Any] = {
+    **{name: {"type": "str", "required": True} for name in ("kind", "name", "why", "mend")},
+    "free": {"type": "list", "elements": "str", "default": []},
 }
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent", "rendered"], "default": "present"},
@@ -244,7 +288,13 @@ ARGUMENTS: dict[str, Any] = {
         "default": [],
         "options": {**_RULE, "manager": {"type": "str", "default": ""}},
     },
-    "set_once": {"type": "list", "elements": "dict", "default": [], "options": _RULE},
+    "set_once": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {**_RULE, "minimum": {"type": "int"}, "maximum": {"type": "int"}},
+    },
+    "frozen": {"type": "list", "elements": "dict", "default": [], "options": _FROZEN},
     "take_over": {"type": "list", "elements": "str", "default": list(HANDS)},
     "prune": {"type": "bool", "default": True},
     "parallel": {"type": "int", "default": 8},
@@ -262,17 +312,7 @@ def execute(params: dict[str, Any], objects: list[Any], check: bool, diff: bool)
             "Call it as harvester_rke2.platform.bundle in a task.",
         )
     items = read(objects, params["sources"])
-    options = Options(
-        name=params["name"],
-        namespace=params["namespace"],
-        left_to=tuple(Rule.read(rule) for rule in params["left_to"]),
-        set_once=tuple(Rule.read(rule) for rule in params["set_once"]),
-        take_over=tuple(params["take_over"]),
-        prune=params["prune"],
-        parallel=max(1, params["parallel"]),
-        check=check,
-        diff=diff,
-    )
+    options = Options.read(params, check=check, diff=diff)
     try:
         client = KubeClient.from_options(params, attempts=2 if check else 6)
         bundle = Bundle(client, items, options)

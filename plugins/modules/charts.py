@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: charts
 short_description: Install and upgrade Helm releases, at no cost when nothing has changed
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Compares a digest of chart, version and values (of a chart on disk also its content) with the one that is kept as
     annotation C(platform.harvester-rke2.io/digest) of the release's newest Secret. Where they agree nothing runs, not

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cluster_info
 short_description: Read the state of a cluster in one call
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Reads version, nodes, storage classes, CustomResourceDefinitions, bundles and Helm releases (with the digests that
     M(harvester_rke2.platform.charts) keeps), so that no role has to ask again.
@@ -22,6 +22,22 @@ options:
       - Kubeconfig of the Harvester cluster, which keeps the root CA.
       - Without it, or while the root CA does not exist, C(root_ca_certificate) is empty.
     type: path
+  rancher_url:
+    description: Address of Rancher, by which Harvester is then reached instead of by O(harvester_kubeconfig).
+    type: str
+    default: ''
+  rancher_token:
+    description: Token for O(rancher_url).
+    type: str
+    default: ''
+  rancher_ca_certificate:
+    description: CA that Rancher is verified with, as PEM text or as the path of a file with it.
+    type: str
+    default: ''
+  harvester_cluster:
+    description: Name of Harvester in Rancher. Without it O(harvester_kubeconfig) is used.
+    type: str
+    default: ''
   keys_namespace:
     description: Namespace of the root CA's Secret on Harvester.
     type: str
@@ -96,6 +112,9 @@ state:
     harvester_why:
       description: Why the root CA could not be read.
       type: str
+    harvester_host:
+      description: Address of Harvester's API behind Rancher; an empty string without O(rancher_url).
+      type: str
 """
 
 from typing import Any
@@ -104,9 +123,14 @@ from ..module_utils import _cluster_info as info
 from ..module_utils._ansible_kube import kube_module, run
 from ..module_utils._errors import NoConnection, Unreachable
 from ..module_utils._kube_client import KubeClient
+from ..module_utils._rancher import Rancher
 
 ARGUMENTS: dict[str, Any] = {
     "harvester_kubeconfig": {"type": "path"},
+    "rancher_url": {"type": "str", "default": ""},
+    "rancher_token": {"type": "str", "default": "", "no_log": True},
+    "rancher_ca_certificate": {"type": "str", "default": ""},
+    "harvester_cluster": {"type": "str", "default": ""},
     "keys_namespace": {"type": "str", "default": "", "no_log": False},
     "root_ca_name": {"type": "str", "default": "root-ca"},
 }
@@ -120,13 +144,26 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
         state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS))
     except NoConnection as exc:
         state = {**info.NOTHING, "why": str(exc)}
-    if params["harvester_kubeconfig"] and params["keys_namespace"]:
-        try:
-            harvester = KubeClient.from_options({"kubeconfig": params["harvester_kubeconfig"]}, attempts=_ATTEMPTS)
+    try:
+        harvester = _harvester(params, state)
+        if harvester is not None and params["keys_namespace"]:
             state["root_ca_certificate"] = info.root_ca(harvester, params["keys_namespace"], params["root_ca_name"])
-        except Unreachable as exc:
-            state["harvester_why"] = str(exc)
+    except Unreachable as exc:
+        state["harvester_why"] = str(exc)
     return {"state": state}
+
+
+def _harvester(params: dict[str, Any], state: dict[str, Any]) -> KubeClient | None:
+    if params["rancher_url"] and params["harvester_cluster"]:
+        rancher = Rancher.from_options(params, attempts=_ATTEMPTS)
+        # Until Rancher answers the name stands for the id: a way that is closed must not turn into another one.
+        state["harvester_host"] = rancher.address(params["harvester_cluster"])
+        cluster = rancher.cluster_id(params["harvester_cluster"])
+        state["harvester_host"] = rancher.address(cluster)
+        return rancher.kubernetes(cluster)
+    if params["harvester_kubeconfig"]:
+        return KubeClient.from_options({"kubeconfig": params["harvester_kubeconfig"]}, attempts=_ATTEMPTS)
+    return None
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: generated_secret
 short_description: Generate Kubernetes Secrets once
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Creates Secrets, and in existing ones the keys that are missing. An existing key is never changed, whatever its
     rule says now; to rotate one, delete it first.

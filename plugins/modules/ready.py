@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ready
 short_description: Wait until Kubernetes objects are ready
-version_added: 1.0.0
+version_added: 0.1.0
 description:
   - Waits for objects, for everything a bundle has applied and for everything a Helm release consists of, with one
     watch a kind.

@@ -23,6 +23,7 @@ class Slices:
         self.title = title
         self.seconds = seconds
         self.executions = 0
+        self.last = 0
         self._start = time.monotonic()
         self._execute = execute
 
@@ -30,8 +31,13 @@ class Slices:
     def left(self) -> int:
         return max(0, int(self.seconds - (time.monotonic() - self._start)))
 
+    @property
+    def passed(self) -> int:
+        return round(time.monotonic() - self._start)
+
     def slice(self) -> int:
-        return min(SLICE, self.left)
+        self.last = min(SLICE, self.left)
+        return self.last
 
     def run(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.executions += 1

@@ -117,7 +117,7 @@ class Cluster:
         return [f"{item['reason']}: {item['message']}" for item in items if item["involvedObject"]["name"] == name]
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         value = true()

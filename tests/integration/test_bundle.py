@@ -282,6 +282,74 @@ def test_set_once_killed_after_its_first_step_converges(client: KubeClient, prox
     assert ONCE not in fields.owners(now, fields.parse(".spec.template.spec.containers"))
 
 
+def test_a_number_outside_its_bounds_is_brought_back_to_the_nearer_end(client: KubeClient, space: str) -> None:
+    rule = {"kind": "Deployment", "fields": [".spec.replicas"], "minimum": 2, "maximum": 5}
+    options: Object = {"name": space, "namespace": space, "set_once": [rule]}
+    apply([deployment(replicas=2)], **options)
+    for scaled, left in ((4, 4), (9, 5), (0, 2)):
+        scale(client, space, scaled, "autoscaler")
+        checked = apply([deployment(replicas=2)], check=True, **options)
+        answer = apply([deployment(replicas=2)], **options)
+        assert checked["changed"] is answer["changed"] is (scaled != left)
+        assert live(client, space, "Deployment", "web", "apps/v1")["spec"]["replicas"] == left
+        assert not apply([deployment(replicas=2)], **options)["changed"]
+
+
+def test_the_autoscaler_may_scale_between_our_read_and_our_write(client: KubeClient, proxy: Proxy, space: str) -> None:
+    rule = {"kind": "Deployment", "fields": [".spec.replicas"], "minimum": 2, "maximum": 5}
+    options: Object = {"name": space, "namespace": space, "set_once": [rule]}
+    apply([deployment(replicas=2)], **options)
+    scale(client, space, 1, "autoscaler")
+    seen = []
+
+    def decide(method: str, path: str, count: int) -> Fault | None:
+        if method == "PATCH" and "deployments" in path and f"fieldManager={ONCE}&" in path and not seen:
+            seen.append(path)
+            scale(client, space, 4, "autoscaler")
+        return None
+
+    proxy.decide = decide
+    apply([deployment(replicas=2)], kubeconfig=proxy.kubeconfig, **options)
+    assert seen and live(client, space, "Deployment", "web", "apps/v1")["spec"]["replicas"] == 4
+
+
+def test_items_of_a_list_come_and_go_with_their_fields_set_once(client: KubeClient, space: str) -> None:
+    """As the pools of a Cluster: each has a field that must be there from the first moment, and is not ours later."""
+
+    def wanted(*names: str) -> tuple[list[Object], Object]:
+        obj = deployment(replicas=0)
+        obj["spec"]["template"]["spec"]["containers"] = [{"name": name, "image": f"{name}:1"} for name in names]
+        field = '.spec.template.spec.containers[name="{}"].image'
+        rules = [{"kind": "Deployment", "fields": [field.format(name)]} for name in names]
+        return [obj], {"name": space, "namespace": space, "set_once": rules}
+
+    for names, result in ((("a",), "created"), (("a", "b"), "changed"), (("b", "c"), "changed"), (("c",), "changed")):
+        objects, options = wanted(*names)
+        checked, answer, again = (apply(objects, check=check, **options) for check in (True, False, False))
+        assert results(checked) == results(answer) == {"Deployment/web": result}
+        assert not again["changed"]
+        made = live(client, space, "Deployment", "web", "apps/v1")
+        found = made["spec"]["template"]["spec"]["containers"]
+        assert [(item["name"], item["image"]) for item in found] == [(name, f"{name}:1") for name in names]
+        for name in names:
+            path = fields.parse(f'.spec.template.spec.containers[name="{name}"].image')
+            assert fields.owners(made, path) == {ONCE}
+
+
+def test_a_frozen_object_is_refused_before_anything_of_its_wave(client: KubeClient, space: str) -> None:
+    frozen = [{"kind": "ConfigMap", "name": "held", "free": [".data.free"], "why": "all would end", "mend": "Agree."}]
+    options: Object = {"name": space, "namespace": space, "frozen": frozen}
+    before = [config_map("held", key="1", free="1"), config_map("other", key="1")]
+    apply(before, **options)
+    assert apply([config_map("held", key="1", free="2"), before[1]], **options)["changed"]
+    after = [config_map("held", key="2", free="2"), config_map("other", key="2")]
+    error = refused(after, **options)
+    assert "ConfigMap" in str(error) and "(.data): all would end. Agree." in str(error)
+    assert live(client, space, "ConfigMap", "other")["data"] == {"key": "1"}
+    checked = apply(after, check=True, **options)
+    assert checked["frozen"] == [str(error)] and checked["changed"]
+
+
 def test_prune_deletes_what_is_gone_and_narrows_the_parent(client: KubeClient, space: str) -> None:
     apply(mixed(), name=space, namespace=space)
     rest = [obj for obj in mixed() if obj["kind"] != "Role" and obj["metadata"]["name"] != "one"]

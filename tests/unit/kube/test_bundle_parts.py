@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _applyset, _bundle_order, _diff
-from ansible_collections.harvester_rke2.platform.plugins.module_utils._bundle_object import Rule, conflicts_of
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._bundle_plan import Rule
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._bundle_refusal import conflicts_of
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_http import ApiError
 

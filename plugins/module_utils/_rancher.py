@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+
+"""Rancher's own API, as far as it is needed to find and to reach clusters (private to this collection)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ._errors import PlatformError
+from ._kube_client import ApiError, KubeClient
+from ._kubeconfig import direct
+
+# The management cluster's name in Rancher's proxy; there are Cluster, HarvesterConfig and the Secrets they name.
+LOCAL = "local"
+
+
+class Rancher:
+    """One Rancher server as the holder of one token."""
+
+    def __init__(self, url: str, token: str, ca: str = "", *, attempts: int = 6) -> None:
+        self.url, self._token, self._ca, self._attempts = url.rstrip("/"), token, ca, attempts
+        self.client = KubeClient(direct(self.url, token, ca), attempts=attempts)
+
+    @classmethod
+    def from_options(cls, params: Mapping[str, Any], **kwargs: Any) -> Rancher:
+        token, ca = params["rancher_token"] or "", params["rancher_ca_certificate"] or ""
+        return cls(params["rancher_url"], token, ca, **kwargs)
+
+    def address(self, cluster: str) -> str:
+        return f"{self.url}/k8s/clusters/{cluster}"
+
+    def kubernetes(self, cluster: str) -> KubeClient:
+        """The Kubernetes API of a cluster, through Rancher's proxy."""
+        return KubeClient(direct(self.address(cluster), self._token, self._ca), attempts=self._attempts)
+
+    def cluster(self, name: str) -> dict[str, Any] | None:
+        """A cluster as Rancher manages it, by the name that people know."""
+        answer = self._get(f"/v3/clusters?name={quote(name, safe='')}", f"Looking for the cluster {name} in Rancher")
+        found = [entry for entry in answer.get("data") or [] if entry.get("name") == name]
+        if len(found) > 1:
+            ids = ", ".join(str(entry.get("id")) for entry in found)
+            raise PlatformError(
+                f"Looking for the cluster {name} in Rancher", f"there are several ({ids})", "Rename all but one."
+            )
+        return found[0] if found else None
+
+    def cluster_id(self, name: str) -> str:
+        """The id of a cluster that must be there."""
+        found = self.cluster(name)
+        if found is not None:
+            return str(found["id"])
+        answer = self._get("/v3/clusters", "Listing the clusters of Rancher")
+        known = sorted(str(entry.get("name")) for entry in answer.get("data") or [])
+        raise PlatformError(
+            f"Looking for the cluster {name} in Rancher {self.url}",
+            "there is none of that name that the token's user can see",
+            f"There are: {', '.join(known) or 'none'}. Correct the name, or import the cluster into Rancher.",
+        )
+
+    def version(self) -> str:
+        answer = self._get("/v3/settings/server-version", "Reading Rancher's version")
+        return str(answer.get("value") or answer.get("default") or "")
+
+    def token_days(self, now: datetime.datetime | None = None) -> float | None:
+        """Days until the token ends; None for one that does not, or that may not look at itself."""
+        name = self._token.partition(":")[0]
+        try:
+            token = self._get(f"/v3/tokens/{quote(name, safe='')}", "Reading the token")
+        except ApiError as exc:
+            if exc.status in (403, 404):
+                return None
+            raise
+        if token.get("expired"):
+            return 0.0
+        ends = str(token.get("expiresAt") or "")
+        if not ends:
+            return None
+        moment = datetime.datetime.fromisoformat(ends.replace("Z", "+00:00"))
+        return (moment - (now or datetime.datetime.now(datetime.UTC))).total_seconds() / 86400
+
+    def generate_kubeconfig(self, cluster: str) -> str:
+        """A kubeconfig with a new token: each call makes one."""
+        doing = f"Asking Rancher for a kubeconfig of {cluster}"
+        answer = self._call("POST", f"/v3/clusters/{quote(cluster, safe='')}?action=generateKubeconfig", doing)
+        config = str(answer.get("config") or "")
+        if not config:
+            raise PlatformError(doing, "the answer holds none", "Look at the cluster in Rancher: is it active?")
+        return config
+
+    def _get(self, path: str, doing: str) -> dict[str, Any]:
+        return self._call("GET", path, doing)
+
+    def _call(self, method: str, path: str, doing: str) -> dict[str, Any]:
+        try:
+            answer = self.client.request(method, path, body={} if method == "POST" else None)
+        except ApiError as exc:
+            if exc.status == 401:
+                raise PlatformError(
+                    f"{doing} ({self.url})",
+                    "Rancher does not take the token (HTTP 401)",
+                    "It has expired, was deleted, or is of another Rancher: make one under Account & API Keys, and set "
+                    "platform_rancher_token.",
+                ) from exc
+            raise
+        if not isinstance(answer, dict):
+            raise PlatformError(
+                f"{doing} ({self.url})", "what answers is not Rancher's API", "Correct platform_rancher_url."
+            )
+        return answer

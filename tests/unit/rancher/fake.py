@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""A small Rancher on a real socket: tokens, clusters, and Kubernetes answers behind its proxy, as a test tells them."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+WORDS = "please apply your changes to the latest version and try again"
+TOKEN = "token-abcde:" + "x" * 30
+
+
+class Rancher:
+    """Answers GETs from ``objects`` by path, counts what is minted."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {}
+        self.clusters: dict[str, str] = {"harvester": "c-m-hvst"}
+        self.tokens: set[str] = {TOKEN}
+        self.token_fields: dict[str, Any] = {"expiresAt": ""}
+        self.kubeconfig_token = True
+        self.minted = 0
+        self.conflicts = 0
+        self.requests: list[tuple[str, str]] = []
+        rancher = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+            def _serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                rancher.requests.append((self.command, self.path))
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                status, answer = rancher.answer(self.command, self.path, token, body)
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = _serve
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, method: str, target: str, token: str, body: bytes) -> tuple[int, Any]:
+        """What Rancher would say."""
+        parts = urlsplit(target)
+        if token not in self.tokens:
+            return 401, {"type": "error", "status": 401, "message": "must authenticate"}
+        if parts.query == "action=generateKubeconfig" and method == "POST":
+            return 200, {"config": self._kubeconfig(parts.path.rsplit("/", 1)[-1])}
+        if parts.path == "/v3/clusters":
+            name = parts.query.removeprefix("name=")
+            data = [{"id": ident, "name": known} for known, ident in self.clusters.items() if name in ("", known)]
+            return 200, {"data": data}
+        if parts.path.startswith("/v3/tokens/"):
+            return 200, self.token_fields
+        if parts.path == "/v3/settings/server-version":
+            return 200, {"value": "v2.13.1"}
+        found = self.objects.get(parts.path)
+        if found is not None and method == "PATCH":
+            return self._patch(found, json.loads(body), "dryRun=All" in parts.query)
+        if found is not None and method == "DELETE":
+            return 200, self._delete(parts.path)
+        if found is None and parts.path.endswith("/api"):
+            found = {"kind": "APIVersions"}
+        return (404, {"kind": "Status", "code": 404, "message": "not found"}) if found is None else (200, found)
+
+    def _patch(self, found: dict[str, Any], body: dict[str, Any], dry: bool) -> tuple[int, Any]:
+        meta = body.pop("metadata")
+        if self.conflicts or meta.pop("resourceVersion") != found["metadata"]["resourceVersion"]:
+            self.conflicts = max(0, self.conflicts - 1)
+            found["metadata"]["resourceVersion"] += "1"
+            return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
+        if not dry:
+            found.update(body)
+            found["metadata"].update({key: value for key, value in meta.items() if value is not None})
+            for key in [key for key, value in meta.items() if value is None]:
+                found["metadata"].pop(key, None)
+        if found["metadata"].get("deletionTimestamp") and not found["metadata"].get("finalizers"):
+            self.objects = {path: item for path, item in self.objects.items() if item is not found}
+        return 200, found
+
+    def _delete(self, path: str) -> Any:
+        found = self.objects[path]
+        if found["metadata"].get("finalizers"):
+            found["metadata"]["deletionTimestamp"] = "now"
+        else:
+            del self.objects[path]
+        return found
+
+    def _kubeconfig(self, ident: str) -> str:
+        self.minted += 1
+        user: dict[str, Any] = {"exec": {"command": "rancher"}}
+        if self.kubeconfig_token:
+            token = f"kubeconfig-u{self.minted}:{'y' * 30}"
+            self.tokens.add(token)
+            user = {"token": token}
+        cluster = {"server": f"{self.url}/k8s/clusters/{ident}"}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "it",
+                "clusters": [{"name": "it", "cluster": cluster}],
+                "users": [{"name": "it", "user": user}],
+                "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+            }
+        )
+
+    def put(self, cluster: str, path: str, *items: Any) -> None:
+        """A list behind the proxy."""
+        self.objects[f"/k8s/clusters/{cluster}{path}"] = {"items": list(items), "metadata": {}}
