@@ -26,7 +26,7 @@ WAIT_OPTIONS: dict[str, Any] = {
 }
 
 
-class QuietModule(AnsibleModule):
+class _QuietModule(AnsibleModule):
     """Ansible logs every parameter to the system's log, and objects may hold Secrets."""
 
     def _log_invocation(self) -> None:
@@ -35,7 +35,12 @@ class QuietModule(AnsibleModule):
 
 def kube_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
     """An AnsibleModule that has the connection options, on a Python that has what they need."""
-    module = QuietModule(argument_spec={**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
+    return quiet_module({**KUBERNETES_OPTIONS, **argument_spec}, **kwargs)
+
+
+def quiet_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
+    """The frame of every module that talks to a Kubernetes API, however it gets there."""
+    module = _QuietModule(argument_spec=dict(argument_spec), **kwargs)
     if LIBRARY_ERROR is not None:
         module.fail_json(msg=missing_required_lib("PyYAML"), exception=LIBRARY_ERROR)
     return module

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ._ansible_kube import QuietModule
-from ._yaml import LIBRARY_ERROR
+from ._ansible_kube import quiet_module
 
 RANCHER_OPTIONS: dict[str, Any] = {
     "rancher_url": {"type": "str", "required": True},
@@ -22,7 +21,4 @@ RANCHER_OPTIONS: dict[str, Any] = {
 
 def rancher_module(argument_spec: Mapping[str, Any], **kwargs: Any) -> AnsibleModule:
     """An AnsibleModule that has Rancher's options, on a Python that has what they need."""
-    module = QuietModule(argument_spec={**RANCHER_OPTIONS, **argument_spec}, **kwargs)
-    if LIBRARY_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("PyYAML"), exception=LIBRARY_ERROR)
-    return module
+    return quiet_module({**RANCHER_OPTIONS, **argument_spec}, **kwargs)

@@ -24,6 +24,7 @@ class Rancher:
     def __init__(self, url: str, token: str, ca: str = "", *, attempts: int = 6) -> None:
         self.url, self._token, self._ca, self._attempts = url.rstrip("/"), token, ca, attempts
         self.client = KubeClient(direct(self.url, token, ca), attempts=attempts)
+        self._clusters: dict[str, KubeClient] = {}
 
     @classmethod
     def from_options(cls, params: Mapping[str, Any], **kwargs: Any) -> Rancher:
@@ -34,8 +35,11 @@ class Rancher:
         return f"{self.url}/k8s/clusters/{cluster}"
 
     def kubernetes(self, cluster: str) -> KubeClient:
-        """The Kubernetes API of a cluster, through Rancher's proxy."""
-        return KubeClient(direct(self.address(cluster), self._token, self._ca), attempts=self._attempts)
+        """The Kubernetes API of a cluster, through Rancher's proxy; asked again, with the connections it has."""
+        if cluster not in self._clusters:
+            config = direct(self.address(cluster), self._token, self._ca)
+            self._clusters[cluster] = KubeClient(config, attempts=self._attempts)
+        return self._clusters[cluster]
 
     def cluster(self, name: str) -> dict[str, Any] | None:
         """A cluster as Rancher manages it, by the name that people know."""

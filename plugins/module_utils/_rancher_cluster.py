@@ -145,7 +145,9 @@ def belongs(name: str, cluster: str, others: Iterable[str]) -> bool:
     return name.startswith(f"{cluster}-") and not any(name.startswith(f"{other}-") for other in longer)
 
 
-def remove(harvester: KubeClient, left: Sequence[Mapping[str, str]], grace: float, seconds: float) -> list[str]:
+def remove(
+    harvester: KubeClient, namespace: str, left: Sequence[Mapping[str, str]], grace: float, seconds: float
+) -> list[str]:
     """Delete what is left, machines before volumes; returns what is still there in the end.
 
     Harvester's controllers get the time ``grace`` to let go of it themselves; then what holds it is taken off, because
@@ -153,23 +155,28 @@ def remove(harvester: KubeClient, left: Sequence[Mapping[str, str]], grace: floa
     """
     deadline = time.monotonic() + seconds
     for kind, path in REMAINS.items():
-        waiting = {entry["name"]: path.format(entry["namespace"]) for entry in left if entry["kind"] == kind}
-        for name, folder in waiting.items():
+        folder = path.format(namespace)
+        waiting = {entry["name"] for entry in left if entry["kind"] == kind}
+        for name in sorted(waiting):
             harvester.delete(f"{folder}/{name}")
         patience = time.monotonic() + grace
         while waiting and time.monotonic() < deadline:
-            for name, folder in list(waiting.items()):
-                live = harvester.get_or_none(f"{folder}/{name}")
-                if live is None:
-                    del waiting[name]
-                elif live["metadata"].get("finalizers") and time.monotonic() > patience:
-                    body = {"metadata": {"finalizers": None, "resourceVersion": live["metadata"]["resourceVersion"]}}
+            there = {item["metadata"]["name"]: item["metadata"] for item in _listed(harvester, folder)}
+            waiting &= there.keys()
+            for name in waiting if time.monotonic() > patience else ():
+                if there[name].get("finalizers"):
+                    body = {"metadata": {"finalizers": None, "resourceVersion": there[name]["resourceVersion"]}}
                     _patch(harvester, f"{folder}/{name}", body)
             if waiting:
                 time.sleep(0.5)
         if waiting:
-            return [f"{kind} {name}" for name in waiting]
+            return [f"{kind} {name}" for name in sorted(waiting)]
     return []
+
+
+def _listed(client: KubeClient, folder: str) -> list[dict[str, Any]]:
+    """All of a kind; none where the kind itself is missing."""
+    return list((client.get_or_none(folder) or {}).get("items") or [])
 
 
 def _patch(client: KubeClient, path: str, body: Mapping[str, Any]) -> None:
@@ -186,8 +193,7 @@ def orphans(harvester: KubeClient, namespace: str, cluster: str, others: Iterabl
     known = list(others)
     found = []
     for kind, path in REMAINS.items():
-        listed = harvester.get_or_none(path.format(namespace)) or {}
-        for item in listed.get("items") or []:
+        for item in _listed(harvester, path.format(namespace)):
             meta = item["metadata"]
             if belongs(meta["name"], cluster, known):
                 held = ", ".join(meta.get("finalizers") or [])

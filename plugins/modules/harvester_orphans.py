@@ -103,7 +103,7 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
         return {"changed": False, "orphans": []}
     left = clusters.orphans(harvester, namespace, name, there)
     if left and not check:
-        stuck = clusters.remove(harvester, left, params["grace"], params["timeout"])
+        stuck = clusters.remove(harvester, namespace, left, params["grace"], params["timeout"])
         if stuck:
             raise PlatformError(
                 doing,

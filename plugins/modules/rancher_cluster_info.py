@@ -82,9 +82,6 @@ state:
     webhook:
       description: Whether Rancher's admission webhook has a pod behind it.
       type: bool
-    harvester_host:
-      description: Address of Harvester's API behind Rancher.
-      type: str
     harvester_id:
       description: Id of Harvester in Rancher.
       type: str
@@ -146,7 +143,6 @@ NOTHING: dict[str, Any] = {
     "rancher_version": "",
     "token_days": -1.0,
     "webhook": False,
-    "harvester_host": "",
     "harvester_id": "",
     "harvester_server": "",
     "management_host": "",
@@ -164,15 +160,11 @@ NOTHING: dict[str, Any] = {
 def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
     rancher = Rancher.from_options(params, attempts=3 if check else 6)
-    hosts = {
-        "management_host": rancher.address(LOCAL),
-        # As long as Rancher does not answer the name stands for the id.
-        "harvester_host": rancher.address(params["harvester_cluster"]),
-    }
+    known = {**NOTHING, "management_host": rancher.address(LOCAL)}
     try:
-        return {"state": {**NOTHING, **hosts, **_read(rancher, params)}}
+        return {"state": {**known, **_read(rancher, params)}}
     except Unreachable as exc:
-        return {"state": {**NOTHING, **hosts, "why": str(exc)}}
+        return {"state": {**known, "why": str(exc)}}
 
 
 def _read(rancher: Rancher, params: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +183,6 @@ def _read(rancher: Rancher, params: dict[str, Any]) -> dict[str, Any]:
         "token_days": -1.0 if days is None else round(days, 1),
         "webhook": clusters.webhook_answers(local),
         "harvester_id": harvester_id,
-        "harvester_host": rancher.address(harvester_id),
         "harvester_server": _own_address(harvester),
         "exists": cluster is not None,
         "deleting": bool(cluster and cluster["metadata"].get("deletionTimestamp")),

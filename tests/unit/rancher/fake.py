@@ -93,7 +93,7 @@ class Rancher:
             for key in [key for key, value in meta.items() if value is None]:
                 found["metadata"].pop(key, None)
         if found["metadata"].get("deletionTimestamp") and not found["metadata"].get("finalizers"):
-            self.objects = {path: item for path, item in self.objects.items() if item is not found}
+            self._gone(next(path for path, item in self.objects.items() if item is found))
         return 200, found
 
     def _delete(self, path: str) -> Any:
@@ -101,8 +101,15 @@ class Rancher:
         if found["metadata"].get("finalizers"):
             found["metadata"]["deletionTimestamp"] = "now"
         else:
-            del self.objects[path]
+            self._gone(path)
         return found
+
+    def _gone(self, path: str) -> None:
+        """From its kind's list too, as on a real server."""
+        folder, _, name = path.rpartition("/")
+        del self.objects[path]
+        listed = self.objects.get(folder, {"items": []})
+        listed["items"] = [item for item in listed["items"] if item["metadata"]["name"] != name]
 
     def _kubeconfig(self, ident: str) -> str:
         self.minted += 1

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import pathlib
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
     _rancher_cluster,
 )
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
+from ansible_collections.harvester_rke2.platform.plugins.modules import cluster_info
 from ansible_collections.harvester_rke2.platform.plugins.modules import rancher_cluster_info as module
 from ansible_collections.harvester_rke2.platform.tests.unit.rancher.fake import TOKEN, Rancher
 
@@ -62,7 +64,7 @@ def test_there_is_room(ground: Rancher) -> None:
     state = info(ground)
     assert state["reachable"] and not state["exists"] and state["shortages"] == []
     assert state["free"] == {"cpu": 64.0, "memory_gib": 256, "storage_gib": 2000}
-    assert state["harvester_host"] == f"{ground.url}/k8s/clusters/c-m-hvst"
+    assert state["harvester_id"] == "c-m-hvst" and state["management_host"] == f"{ground.url}/k8s/clusters/local"
     assert state["token_days"] == -1.0
 
 
@@ -144,7 +146,19 @@ def test_a_name_that_rancher_does_not_know(ground: Rancher) -> None:
 def test_no_rancher_is_no_failure(rancher: Rancher) -> None:
     rancher.close()
     state = info(rancher)
-    assert not state["reachable"] and state["why"] and state["harvester_host"].endswith("/harvester")
+    assert not state["reachable"] and state["why"]
+
+
+def test_harvester_is_found_behind_rancher_or_keeps_its_name(rancher: Rancher, tmp_path: pathlib.Path) -> None:
+    wanted = {
+        **{"kubeconfig": str(tmp_path / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
+        **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
+        **{"harvester_cluster": "harvester", "keys_namespace": "lab-keys", "root_ca_name": "root-ca"},
+    }
+    assert cluster_info.execute(wanted)["state"]["harvester_host"] == f"{rancher.url}/k8s/clusters/c-m-hvst"
+    rancher.close()
+    state = cluster_info.execute(wanted)["state"]
+    assert state["harvester_host"] == f"{rancher.url}/k8s/clusters/harvester" and state["harvester_why"]
 
 
 def test_a_pool_without_a_number_is_one() -> None:
