@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import http.client
 import json
+import math
 import os
 import random
 import socket
@@ -363,7 +364,8 @@ class Elector:
         mine = holder == self.identity
         spec = {
             "holderIdentity": self.identity,
-            "leaseDurationSeconds": round(self.terms.duration),
+            # Whole seconds are all a Lease can say: rounded down, it would end before its holder thinks so.
+            "leaseDurationSeconds": math.ceil(self.terms.duration),
             "renewTime": now,
             "acquireTime": old.get("acquireTime", now) if mine else now,
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine or not lease else 1),
