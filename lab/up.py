@@ -25,7 +25,9 @@ from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, LabError
 Say = Callable[[str], None]
 PARTS = ("etcd", "kubernetes", "kwok", "coredns", "helm", "openbao", "kubectl")
 AGENT = SOURCES / "agent"
-FILLED = "filled"  # in the state directory: the name of the snapshot that the data began as
+# in the state directory
+FILLED = "filled"  # the name of the snapshot that the data began as
+SEEDED = "seeded"  # the reference cluster's nodes were all made; one deleted since then stays deleted
 
 
 class Start:
@@ -130,6 +132,7 @@ class Start:
         # what a start killed at this point left is half done
         processes.stop(self.lab, [name for name in controlplane.all_names() if name != "etcd"])
         processes.stop(self.lab, ["etcd"])
+        self.lab.path(SEEDED).unlink(missing_ok=True)
         for folder in ("etcd", "volumes", "audit"):
             shutil.rmtree(self.lab.path(folder), ignore_errors=True)
             if folder != "etcd":
@@ -214,8 +217,9 @@ class Start:
 
     def _cluster(self) -> None:
         stages.apply(self._client("cluster"), stages.load())
-        if self.seeded:
+        if self.seeded and not self.lab.path(SEEDED).exists():
             seed.reference(self._client("cluster"))
+            self.lab.path(SEEDED).touch()
         self._start(controlplane.kwok(self.lab, self._version("kwok")))
         credentials = self.lab.path("etc", "cluster")
         argv = [
@@ -248,16 +252,17 @@ class Start:
     def _wait(self) -> None:
         began = time.monotonic()
         client = self._client("cluster")
-        wanted = len(nodes.reference()) if self.seeded else 0
         deadline = time.monotonic() + 90
         while True:
             items = client.request("GET", "/api/v1/nodes")["items"]
-            if sum(1 for item in items if ready(item)) >= wanted and self._resolves():
+            waiting = [item["metadata"]["name"] for item in items if not ready(item)] if self.seeded else []
+            if not waiting and self._resolves():
                 break
             if time.monotonic() > deadline:
-                raise LabError(f"Waiting for the nodes and DNS: not ready after 90 s. Read {self.lab.path('log')}.")
+                why = f"not ready: {', '.join(waiting)}" if waiting else "names do not resolve"
+                raise LabError(f"Waiting for the nodes and DNS: {why} after 90 s. Read {self.lab.path('log')}.")
             time.sleep(0.1)
-        self.say(f"{wanted} nodes ready, names resolve: {time.monotonic() - began:.1f} s")
+        self.say(f"{len(items)} nodes ready, names resolve: {time.monotonic() - began:.1f} s")
 
     def _resolves(self) -> bool:
         """Asked inside the namespace, through kube-proxy and CoreDNS."""

@@ -19,6 +19,7 @@ from lab import parts, processes
 from lab.kube import Client
 from lab.netns import Namespace, available
 from lab.settings import REPOSITORY, Lab
+from lab.up import SEEDED
 
 LAB = Lab("life")
 SEED = int(os.environ.get("LAB_SEED", random.SystemRandom().randrange(10**6)))
@@ -71,6 +72,19 @@ def test_a_second_start_changes_nothing() -> None:
     assert lab("up").returncode == 0
     assert {file.name: file.read_text() for file in LAB.path("run").glob("*.json")} == before
     assert time.monotonic() - began < 30
+
+
+def test_a_start_killed_among_the_nodes_makes_the_rest_and_a_node_deleted_later_stays_deleted() -> None:
+    client = Client(LAB.path("kubeconfig", "cluster.yaml"))
+    names = {item["metadata"]["name"] for item in client.request("GET", "/api/v1/nodes")["items"]}
+    gone = sorted(names)[:3]
+    for name in gone:
+        client.delete(f"/api/v1/nodes/{name}")
+    assert lab("up").returncode == 0
+    assert {item["metadata"]["name"] for item in client.request("GET", "/api/v1/nodes")["items"]} == names - set(gone)
+    LAB.path(SEEDED).unlink()
+    assert lab("up").returncode == 0
+    assert {item["metadata"]["name"] for item in client.request("GET", "/api/v1/nodes")["items"]} == names
 
 
 def test_killed_parts_are_seen_and_started_again_with_their_data() -> None:
