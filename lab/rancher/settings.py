@@ -49,7 +49,7 @@ def nodes_mode(files: Files) -> str:
     """Who makes the reference cluster's nodes: the lab at its start, or Rancher from a Cluster object."""
     if kept := kept_mode(files):
         return kept
-    mode = os.environ.get("LAB_NODES") or "seeded"
+    mode = os.environ.get("LAB_NODES") or "rancher"
     if mode not in MODES:
         raise LabError(f"Reading LAB_NODES: {mode!r} is unknown. Take one of: {', '.join(MODES)}.")
     return mode

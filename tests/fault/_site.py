@@ -164,18 +164,27 @@ class Site:
 
     # --- the lab
 
-    def lab(self, *words: str) -> str:
+    def lab(self, *words: str, nodes: str = "seeded") -> str:
         """A command of the lab, which must succeed."""
         done = subprocess.run(
-            [sys.executable, "-m", "lab", *words], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+            [sys.executable, "-m", "lab", *words],
+            cwd=ROOT,
+            env={**os.environ, "LAB_NODES": nodes},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
         )
         assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def empty(self) -> None:
-        """A fresh cluster. Of all ways the cheapest that is honest: etcd's and the pods' data are really gone."""
+    def empty(self, nodes: str = "seeded") -> None:
+        """A fresh cluster. Of all ways the cheapest that is honest: etcd's and the pods' data are really gone.
+
+        Where phase 0 is not what is tested the nodes are there at once; ``rancher`` leaves them to it.
+        """
         self.lab("down")
-        self.lab("up")
+        self.lab("up", nodes=nodes)
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(mode=0o700)
 
