@@ -97,7 +97,7 @@ class Server:
         self, head: Head, match: re.Match[str], reader: Reader, writer: Writer, upstream: Upstream
     ) -> bool:
         name = {"local": "rancher", settings.HARVESTER_ID: "harvester"}.get(match[1], "cluster")
-        user = await asyncio.to_thread(self.state.user, head.get("authorization"))
+        user = await asyncio.to_thread(self.state.user, head.get("authorization"), match[1])
         refused: Answer | None = None
         if not user:
             refused = v3.error(401, "Unauthorized", "must authenticate")

@@ -71,13 +71,15 @@ class State:
             return {**token, "expiresAt": "2026-01-01T00:00:00Z"}
         return token
 
-    def user(self, header: str) -> str:
-        """Who an Authorization header stands for; nobody when it is not valid."""
+    def user(self, header: str, cluster: str = "") -> str:
+        """Who an Authorization header stands for; nobody when it is not valid, or is good for another cluster only."""
         text = tokens.bearer(header)
         if not text:
             return ""
         token = self.token(tokens.name_of(text))
-        return str(token["userId"]) if token and tokens.accepts(token, text) else ""
+        if token is None or not tokens.accepts(token, text) or token.get("clusterName", cluster) != cluster:
+            return ""
+        return str(token["userId"])
 
     def mint(self, token: Object) -> Object:
         made: Object = self.client.request("POST", tokens.PATH, token)

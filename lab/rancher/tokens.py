@@ -123,4 +123,7 @@ def shown(token: Object, base: str, moment: datetime.datetime | None = None) -> 
 
 def from_request(body: Mapping[str, Any]) -> tuple[Object, str]:
     ttl = datetime.timedelta(milliseconds=float(body.get("ttl") or 0))
-    return make(f"token-{word(5)}", ttl, str(body.get("description", "")))
+    token, secret = make(f"token-{word(5)}", ttl, str(body.get("description", "")))
+    if body.get("clusterId"):
+        token["clusterName"] = str(body["clusterId"])
+    return token, secret

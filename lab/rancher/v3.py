@@ -147,7 +147,9 @@ def _kubeconfig(state: State, call: Call, cluster: Object) -> Answer:
 
 def _tokens(state: State, call: Call, name: str) -> Answer:
     if call.method == "GET" and not name:
-        return _collection(call, "token", [tokens.shown(item, call.base) for item in state.all_tokens()])
+        shown = [tokens.shown(item, call.base) for item in state.all_tokens()]
+        wanted = call.query.get("description")
+        return _collection(call, "token", [item for item in shown if wanted in (None, item["description"])])
     if call.method == "POST" and not name:
         token, secret = tokens.from_request(call.json())
         made = state.mint(token)

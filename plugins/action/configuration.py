@@ -13,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible.release import __version__
 from ansible.utils.display import Display
 from ansible_collections.harvester_rke2.platform.plugins.lookup.services import (
     COLLECTION_ROLES,
@@ -21,7 +22,11 @@ from ansible_collections.harvester_rke2.platform.plugins.lookup.services import 
     role_directories,
     scope_of,
 )
-from ansible_collections.harvester_rke2.platform.plugins.module_utils import _configuration, _configuration_cluster
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
+    _configuration,
+    _configuration_cluster,
+    _tools,
+)
 
 # What the role platform itself sets is no user's variable, but bears its prefix.
 SET_BY_US = {"platform_state", "platform_root_ca_certificate"}
@@ -80,7 +85,8 @@ class ActionModule(ActionBase):
         self.validate_argument_spec(argument_spec={})
         variables = dict(task_vars or {})
         declared = self._declared()
-        faults = self._names(declared, variables)
+        too_old = _tools.core_fault(__version__)
+        faults = [*([too_old] if too_old else []), *self._names(declared, variables)]
         values: dict[str, Any] = {}
         mistyped: list[str] = []
         for role, options in declared.items():

@@ -11,7 +11,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_rancher import RANCHER_OPTIONS
-from ansible_collections.harvester_rke2.platform.plugins.modules.rancher_cluster_ready import ARGUMENTS
+from ansible_collections.harvester_rke2.platform.plugins.modules.rancher_cluster_ready import (
+    ARGUMENTS,
+    given_up,
+)
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_wait import Slices
 
 
@@ -26,10 +29,15 @@ class ActionModule(ActionBase):
             arguments["timeout"],
             lambda name, args: self._execute_module(module_name=name, module_args=args, task_vars=task_vars),
         )
+        stuck = False
         while True:
             result = slices.run("rancher_cluster_ready", {**arguments, "timeout": slices.slice()})
             if not (result.get("failed") and result.get("waiting")) or slices.left <= 0:
                 break
+            # Said once it may be Rancher's first attempt; said still after a whole slice it is not.
+            if stuck and result["stuck"]:
+                return {**result, "msg": str(given_up(arguments["name"], result["stuck"])), "waiting": False}
+            stuck = bool(result["stuck"])
             Display().display(f"{slices.title}: {slices.passed} of {slices.seconds} s: {result['progress']}"[:400])
         if result.get("failed") and result.get("waiting"):
             # The module knows only its own slice.

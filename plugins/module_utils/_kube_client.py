@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,6 +31,8 @@ MERGE = "application/merge-patch+json"
 _RETRY_STATUS = frozenset((429, 500, 502, 503, 504))
 _DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
 _LONGEST_DELAY = 30.0
+# Seconds that trouble before an API server is waited for: Rancher's pods or an ingress are started again.
+_PATIENCE = 60.0
 
 
 class KubeClient:
@@ -79,7 +82,7 @@ class KubeClient:
         payload = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Accept": accept, **({"Content-Type": content_type} if payload is not None else {})}
         url = _url(path, query)
-        attempt = 0
+        attempt, began = 0, time.monotonic()
         while True:
             attempt += 1
             last = not retry or attempt >= self.attempts
@@ -90,9 +93,15 @@ class KubeClient:
                     raise
                 self._pause(attempt, None)
             except ApiError as exc:
-                if last or not self._worth_a_retry(method, exc):
+                waits = retry and exc.passing and time.monotonic() - began < _PATIENCE
+                if (last and not waits) or not self._worth_a_retry(method, exc):
                     raise
                 self._pause(attempt, exc.retry_after)
+
+    def clock_ahead(self) -> float:
+        """Seconds by which this machine's clock is ahead of the server's last answer; 0 where that told no time."""
+        date = self._transport.date
+        return time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
 
     @staticmethod
     def _worth_a_retry(method: str, error: ApiError) -> bool:

@@ -30,14 +30,14 @@ _MODIFIED = "the object has been modified"
 class ApiError(PlatformError):
     """The API server answered with a refusal (a Kubernetes Status)."""
 
-    def __init__(self, doing: str, status: int, body: Any, retry_after: float | None = None) -> None:
+    def __init__(self, doing: str, status: int, body: Any, retry_after: float | None = None, mend: str = "") -> None:
         self.status = status
         self.body: dict[str, Any] = body if isinstance(body, dict) else {}
         self.reason = str(self.body.get("reason") or "")
         text = str(self.body.get("message") or (body if isinstance(body, str) else "") or "no reason given")
         self.message = text.strip()[:2000]
         self.retry_after = retry_after
-        super().__init__(doing, f"{self.message} (HTTP {status})", status=status, reason=self.reason)
+        super().__init__(doing, f"{self.message} (HTTP {status})", mend, status=status, reason=self.reason)
 
     @property
     def conflict(self) -> bool:
@@ -48,6 +48,15 @@ class ApiError(PlatformError):
     def webhook_late(self) -> bool:
         """An admission webhook is registered but does not answer yet."""
         return self.status == 500 and "failed calling webhook" in self.message
+
+    @property
+    def passing(self) -> bool:
+        """Not the API server has trouble, but what stands before it (Rancher, an ingress): that passes.
+
+        That Rancher is not connected to the cluster behind is no such trouble: only the cluster can change it.
+        """
+        own = self.body.get("kind") == "Status" or self.body.get("code") == "ClusterUnavailable"
+        return self.status in (500, 502, 503, 504) and not own
 
     @property
     def causes(self) -> list[dict[str, Any]]:
@@ -90,6 +99,8 @@ class Transport:
         self._most = connections
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        # Of the last answer: what the server's clock says.
+        self.date = ""
 
     def _connection(self) -> http.client.HTTPConnection:
         while True:
@@ -142,7 +153,9 @@ class Transport:
         try:
             connection.sock.settimeout(timeout)
             connection.request(method, self._prefix + url, body=body, headers=self._headers(headers))
-            return connection, connection.getresponse()
+            answer = connection.getresponse()
+            self.date = answer.headers.get("Date") or self.date
+            return connection, answer
         except (OSError, http.client.HTTPException) as exc:
             connection.close()
             why = "the connection broke off before an answer came"
@@ -176,8 +189,17 @@ class Transport:
             # A proxy in between may cut an answer short, and still end it properly.
             raise Broken(doing, "the answer is not the JSON that it says it is", "", sent=True) from exc
         if answer.status >= 300:
-            raise ApiError(doing, answer.status, content, seconds(answer.headers.get("Retry-After")))
+            raise self._refusal(doing, answer, content)
         return answer.status, content
+
+    def _refusal(self, doing: str, answer: http.client.HTTPResponse, content: Any) -> ApiError:
+        mend = ""
+        if answer.status == 401:
+            mend = (
+                f"The credential of {self.config.title} is not taken: it has expired, was deleted, or is of another "
+                "server. Make a new one (Rancher's under Account & API Keys: platform_rancher_token), then run again."
+            )
+        return ApiError(doing, answer.status, content, seconds(answer.headers.get("Retry-After")), mend)
 
     def stream(self, doing: str, url: str, timeout: float) -> Iterator[Any]:
         """Yield the JSON lines of a watch; a stream that breaks off ends like one that is closed."""
@@ -185,7 +207,7 @@ class Transport:
         try:
             if answer.status >= 300:
                 content = decode(answer.read(), answer.headers.get("Content-Type", ""))
-                raise ApiError(doing, answer.status, content, seconds(answer.headers.get("Retry-After")))
+                raise self._refusal(doing, answer, content)
             while line := _line(answer):
                 yield json.loads(line)
         finally:

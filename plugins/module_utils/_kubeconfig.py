@@ -121,7 +121,7 @@ def direct(host: str, token: str, ca: str = "") -> KubeConfig:
         raise PlatformError(doing, "there is no token", "Set `api_key` beside `host`.")
     if ca and "-----BEGIN" not in ca:
         ca = _pem({"ca_cert": os.path.expanduser(ca)}, "ca_cert", doing)
-    return _build("the option host", "", {"server": host}, {"token": token}, doing, ca)
+    return _build(host, "", {"server": host}, {"token": token}, doing, ca)
 
 
 def find(option: str | None) -> list[str]:

@@ -16,6 +16,8 @@ from ._kubeconfig import direct
 
 # The management cluster's name in Rancher's proxy; there are Cluster, HarvesterConfig and the Secrets they name.
 LOCAL = "local"
+_LIFETIME = "kubeconfig-default-token-ttl-minutes"
+_MONTH = 30 * 24 * 60  # what Rancher has where nobody has set it
 
 
 class Rancher:
@@ -86,21 +88,57 @@ class Rancher:
         moment = datetime.datetime.fromisoformat(ends.replace("Z", "+00:00"))
         return (moment - (now or datetime.datetime.now(datetime.UTC))).total_seconds() / 86400
 
-    def generate_kubeconfig(self, cluster: str) -> str:
-        """A kubeconfig with a new token: each call makes one."""
-        doing = f"Asking Rancher for a kubeconfig of {cluster}"
-        answer = self._call("POST", f"/v3/clusters/{quote(cluster, safe='')}?action=generateKubeconfig", doing)
-        config = str(answer.get("config") or "")
-        if not config:
-            raise PlatformError(doing, "the answer holds none", "Look at the cluster in Rancher: is it active?")
-        return config
+    def kubeconfig_minutes(self) -> int:
+        """How long Rancher lets the token of a kubeconfig live; 0 is for ever."""
+        try:
+            answer = self._get(f"/v3/settings/{_LIFETIME}", "Reading Rancher's settings")
+        except ApiError as exc:
+            if exc.status not in (403, 404):
+                raise
+            return _MONTH
+        value = str(answer.get("value") or answer.get("default") or "")
+        return int(value) if value.isdigit() else _MONTH
+
+    def make_token(self, description: str, cluster: str, minutes: int) -> str:
+        """A new token that is good for one cluster only."""
+        doing = f"Making a token for the cluster {cluster} in Rancher"
+        wanted = {"type": "token", "description": description, "clusterId": cluster, "ttl": minutes * 60_000}
+        token = str(self._call("POST", "/v3/tokens", doing, wanted).get("token") or "")
+        if not token:
+            raise PlatformError(doing, "the answer holds none", "Look at Rancher's log.")
+        return token
+
+    def tokens(self, description: str) -> list[str]:
+        """Names of the user's tokens with just this description."""
+        path = f"/v3/tokens?description={quote(description, safe='')}"
+        answer = self._get(path, "Listing the tokens of Rancher")
+        found = answer.get("data") or []
+        return [str(entry["id"]) for entry in found if entry.get("description") == description]
+
+    def token_description(self, name: str) -> str:
+        """What is written on a token; nothing for one that is not there or not ours to look at."""
+        try:
+            answer = self._get(f"/v3/tokens/{quote(name, safe='')}", "Reading a token")
+        except ApiError as exc:
+            if exc.status not in (403, 404):
+                raise
+            return ""
+        return str(answer.get("description") or "")
+
+    def delete_token(self, name: str) -> None:
+        """Delete a token; that it has gone already is as good."""
+        try:
+            self._call("DELETE", f"/v3/tokens/{quote(name, safe='')}", "Deleting a token in Rancher")
+        except ApiError as exc:
+            if exc.status != 404:
+                raise
 
     def _get(self, path: str, doing: str) -> dict[str, Any]:
         return self._call("GET", path, doing)
 
-    def _call(self, method: str, path: str, doing: str) -> dict[str, Any]:
+    def _call(self, method: str, path: str, doing: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
-            answer = self.client.request(method, path, body={} if method == "POST" else None)
+            answer = self.client.request(method, path, body=body) or {}
         except ApiError as exc:
             if exc.status == 401:
                 raise PlatformError(

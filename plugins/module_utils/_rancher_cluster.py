@@ -55,6 +55,8 @@ class Pool:
     wanted: int
     running: int
     troubles: tuple[str, ...] = ()
+    # What Rancher has given up, or says it cannot do: waiting longer does not help.
+    stuck: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -73,7 +75,7 @@ def progress(cluster: Mapping[str, Any], machines: Iterable[Mapping[str, Any]]) 
         by_pool.setdefault(str(labels.get(POOL_LABEL, "")), []).append(found)
     result = []
     for name, wanted in quantities(cluster).items():
-        running, troubles = 0, []
+        running, troubles, stuck = 0, [], []
         for found in by_pool.get(name, []):
             verdict = machine(found)
             if found["metadata"].get("deletionTimestamp"):
@@ -82,8 +84,25 @@ def progress(cluster: Mapping[str, Any], machines: Iterable[Mapping[str, Any]]) 
                 running += 1
             else:
                 troubles.append(f"{found['metadata']['name']} {verdict.reason}")
-        result.append(Pool(name, wanted, running, tuple(troubles)))
+                if verdict.hopeless or _not_made(found):
+                    stuck.append(f"{found['metadata']['name']} of pool {name} {verdict.reason}")
+        result.append(Pool(name, wanted, running, tuple(troubles), tuple(stuck)))
     return result
+
+
+def _not_made(found: Mapping[str, Any]) -> bool:
+    """Whether the node driver says why it cannot make the machine."""
+    conditions = (found.get("status") or {}).get("conditions") or []
+    return any(entry.get("status") == "False" and entry.get("reason") == "CreateError" for entry in conditions)
+
+
+def _wrong(cluster: Mapping[str, Any]) -> list[str]:
+    """What Rancher finds wrong in the Cluster itself; as long as it only waits, the reason is another one."""
+    for entry in (cluster.get("status") or {}).get("conditions") or []:
+        wrong = entry.get("type") == "Updated" and entry.get("status") == "False" and entry.get("reason") == "Error"
+        if wrong or (entry.get("type") == "Stalled" and entry.get("status") == "True"):
+            return [f"the Cluster: {entry.get('message') or entry.get('reason')}"]
+    return []
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,7 @@ class State:
     why: str
     pools: list[Pool] = field(default_factory=list)
     management_id: str = ""
+    stuck: list[str] = field(default_factory=list)
 
     def shown(self) -> str:
         pools = ", ".join(pool.shown() for pool in self.pools)
@@ -113,7 +133,8 @@ def state(client: KubeClient, name: str) -> State:
     if verdict.ready and not management:
         why = "Rancher has given it no id yet"
     ready = verdict.ready and bool(management) and all(pool.ready for pool in pools)
-    return State(ready, why, pools, management)
+    stuck = [] if ready else _wrong(cluster) + [one for pool in pools for one in pool.stuck]
+    return State(ready, why, pools, management, stuck)
 
 
 def unready_nodes(client: KubeClient) -> list[str]:

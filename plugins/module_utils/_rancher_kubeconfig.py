@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
 from ._errors import NoConnection, PlatformError
 from ._kube_client import ApiError, KubeClient
 from ._kubeconfig import direct, load
-from ._yaml import LOADER, yaml
+from ._yaml import yaml
 
 MODE = 0o600
+# How the descriptions of our tokens in Rancher begin.
+OURS = "harvester_rke2.platform: kubeconfig of"
 
 
 def why_not(path: str, server: str) -> str:
@@ -40,47 +43,74 @@ def why_not(path: str, server: str) -> str:
     return ""
 
 
-def completed(text: str, server: str, ca: str, doing: str) -> str:
-    """Rancher's answer with the CA that Rancher is verified with, proved to be of use to a machine."""
-    document: dict[str, Any] = yaml.load(text, Loader=LOADER)
-    if not isinstance(document, dict) or not document.get("clusters") or not document.get("users"):
-        raise PlatformError(doing, "the answer is no kubeconfig", "Look at the cluster in Rancher.")
-    token = str((document["users"][0].get("user") or {}).get("token") or "")
-    if not token:
-        raise PlatformError(
-            doing,
-            "the kubeconfig holds no token",
-            "Set Rancher's setting kubeconfig-generate-token to true: a run has nobody who could log in.",
-        )
-    cluster = document["clusters"][0].setdefault("cluster", {})
-    if str(cluster.get("server", "")).rstrip("/") != server:
-        raise PlatformError(
-            doing,
-            f"it leads to {cluster.get('server')} and not to {server}",
-            "Correct Rancher's setting server-url, or platform_rancher_url.",
-        )
-    if ca and not cluster.get("certificate-authority-data"):
-        pem = direct(server, token, ca).ca
-        cluster["certificate-authority-data"] = base64.b64encode(pem.encode()).decode()
-        return str(yaml.safe_dump(document, sort_keys=False))
-    return text
+def document(name: str, server: str, ca: str, token: str) -> str:
+    """The kubeconfig of one cluster and one token."""
+    cluster: dict[str, Any] = {"server": server}
+    if ca:
+        cluster["certificate-authority-data"] = base64.b64encode(direct(server, token, ca).ca.encode()).decode()
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    return str(yaml.safe_dump(content, sort_keys=False))
+
+
+def token_name(path: str) -> str:
+    """The public half of the token in a kubeconfig, or an empty string."""
+    try:
+        return load(path).token.partition(":")[0]
+    except PlatformError:
+        return ""
+
+
+def _note(path: str) -> Path:
+    target = Path(path)
+    return target.with_name(f".{target.name}.making")
+
+
+def announce(path: str, cluster: str) -> str:
+    """Write down, before a token is made, by which description a later run finds it."""
+    mark = f"{OURS} {cluster} {secrets.token_hex(8)}"
+    write(str(_note(path)), mark)
+    return mark
+
+
+def announced(path: str) -> str:
+    """What was announced by a run that has not come to its end."""
+    try:
+        return _note(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def done(path: str) -> None:
+    _note(path).unlink(missing_ok=True)
 
 
 def write(path: str, text: str) -> None:
-    """In one step and for its owner alone: a killed run leaves the old file or the new one."""
+    """In one step and for its owner alone: a killed run leaves the old file or the new one, and a part of a fixed name
+    that the next one writes over."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    part = target.with_name(f".{target.name}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(descriptor, MODE)
             stream.write(text)
             stream.flush()
             os.fsync(descriptor)
         os.replace(part, target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        mend = "Make room and give the user who runs this the right to write there, or set platform_kubeconfig."
+        raise PlatformError(f"Writing the kubeconfig {path}", exc.strerror or str(exc), mend) from exc
 
 
 def mode_is_right(path: str) -> bool:

@@ -46,6 +46,10 @@ options:
     description: Name of that Secret.
     type: str
     default: root-ca
+  helm_binary:
+    description: The helm program. With it, helm and the Python packages that modules need are checked first.
+    type: str
+    default: ''
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.attributes.info_module
@@ -120,8 +124,9 @@ state:
 from typing import Any
 
 from ..module_utils import _cluster_info as info
+from ..module_utils import _tools as tools
 from ..module_utils._ansible_kube import kube_module, run
-from ..module_utils._errors import NoConnection, Unreachable
+from ..module_utils._errors import NoConnection, PlatformError, Unreachable
 from ..module_utils._kube_client import KubeClient
 from ..module_utils._rancher import Rancher
 
@@ -133,6 +138,7 @@ ARGUMENTS: dict[str, Any] = {
     "harvester_cluster": {"type": "str", "default": ""},
     "keys_namespace": {"type": "str", "default": "", "no_log": False},
     "root_ca_name": {"type": "str", "default": "root-ca"},
+    "helm_binary": {"type": "str", "default": ""},
 }
 # What has gone for good must be told soon: a fresh controller runs all phases in check mode.
 _ATTEMPTS = 3
@@ -140,6 +146,8 @@ _ATTEMPTS = 3
 
 def execute(params: dict[str, Any]) -> dict[str, Any]:
     """Everything but the frame of the module."""
+    if params["helm_binary"]:
+        _check_tools(params["helm_binary"])
     try:
         state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS))
     except NoConnection as exc:
@@ -151,6 +159,12 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
     except Unreachable as exc:
         state["harvester_why"] = str(exc)
     return {"state": state}
+
+
+def _check_tools(helm: str) -> None:
+    faults = [sentence for sentence in (*tools.library_faults(), tools.helm_fault(helm)) if sentence]
+    if faults:
+        raise PlatformError("Checking the tools of this machine", " ".join(faults))
 
 
 def _harvester(params: dict[str, Any], state: dict[str, Any]) -> KubeClient | None:

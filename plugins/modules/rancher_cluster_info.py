@@ -79,6 +79,9 @@ state:
     token_days:
       description: Days until the token ends, or V(-1) for one that does not or cannot be looked at.
       type: float
+    clock_ahead:
+      description: Seconds by which this machine's clock is ahead of Rancher's.
+      type: float
     webhook:
       description: Whether Rancher's admission webhook has a pod behind it.
       type: bool
@@ -142,6 +145,7 @@ NOTHING: dict[str, Any] = {
     "why": "",
     "rancher_version": "",
     "token_days": -1.0,
+    "clock_ahead": 0.0,
     "webhook": False,
     "harvester_id": "",
     "harvester_server": "",
@@ -181,6 +185,7 @@ def _read(rancher: Rancher, params: dict[str, Any]) -> dict[str, Any]:
         "reachable": True,
         "rancher_version": rancher.version(),
         "token_days": -1.0 if days is None else round(days, 1),
+        "clock_ahead": round(local.clock_ahead(), 1),
         "webhook": clusters.webhook_answers(local),
         "harvester_id": harvester_id,
         "harvester_server": _own_address(harvester),

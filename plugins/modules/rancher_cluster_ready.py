@@ -14,6 +14,8 @@ version_added: 0.1.0
 description:
   - Waits until Rancher says that the cluster is ready, all machines of all its pools run, and all its nodes are ready.
   - The wait goes on in slices of at most 30 seconds, after each of which a line says how far each pool is.
+  - It ends early when Rancher says for longer than a slice that it cannot go on (a machine that cannot be made, a
+    Cluster in which it finds something wrong).
   - In check mode it looks once and never fails.
 options:
   name:
@@ -51,6 +53,11 @@ pools:
   returned: always
   type: list
   elements: dict
+stuck:
+  description: What Rancher says that it cannot do, each with the machine and the pool that it concerns.
+  returned: always
+  type: list
+  elements: str
 progress:
   description: All of it in one line.
   returned: always
@@ -62,6 +69,7 @@ id:
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -92,7 +100,17 @@ def look(rancher: Rancher, name: str) -> dict[str, Any]:
         ready = not troubles
         shown = "; ".join([shown, *troubles[:3]])
     pools = [asdict(pool) for pool in state.pools]
-    return {"ready": ready, "pools": pools, "progress": shown, "id": state.management_id}
+    return {"ready": ready, "pools": pools, "progress": shown, "id": state.management_id, "stuck": state.stuck}
+
+
+def given_up(name: str, stuck: Sequence[str]) -> PlatformError:
+    """The failure that does not wait for the time-out."""
+    more = f"; and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+    return PlatformError(
+        f"Waiting for the cluster {name}",
+        f"Rancher cannot go on: {'; '.join(stuck[:3])}{more}",
+        "Mend what is named there, then run again: Rancher goes on from where it is.",
+    )
 
 
 def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
         except Unreachable as exc:
             if not check:
                 raise
-            result = {"ready": False, "pools": [], "progress": exc.why, "id": ""}
+            result = {"ready": False, "pools": [], "progress": exc.why, "id": "", "stuck": []}
         if result["ready"] or check:
             return result
         if time.monotonic() + PAUSE > deadline:

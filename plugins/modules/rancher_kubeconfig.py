@@ -13,8 +13,11 @@ short_description: Keep a working kubeconfig of a cluster of Rancher
 version_added: 0.1.0
 description:
   - Writes the cluster's kubeconfig, which leads through Rancher's proxy, readable for its owner alone.
-  - Rancher makes a new token for each kubeconfig that is asked for. So a file that is there is kept while its token is
-    taken and its address is the cluster's.
+  - The file holds a token that is good for this cluster only, and lives as long as Rancher's setting
+    C(kubeconfig-default-token-ttl-minutes) says. A file that is there is kept while its token is taken and its address
+    is the cluster's.
+  - Before a token is made its description is written beside the file. So a run that was killed before it could keep the
+    token leaves nothing behind that the next one does not find and delete.
   - A Rancher that does not answer is a failure, not a reason to make another token.
 options:
   name:
@@ -74,6 +77,7 @@ from ..module_utils import _rancher_kubeconfig as files
 from ..module_utils._ansible_kube import run
 from ..module_utils._ansible_rancher import rancher_module
 from ..module_utils._errors import PlatformError, Unreachable
+from ..module_utils._kube_client import ApiError, Broken
 from ..module_utils._rancher import Rancher
 
 ARGUMENTS: dict[str, Any] = {
@@ -98,6 +102,8 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
             return _result(path, "", "the cluster does not exist yet")
         raise PlatformError(doing, "Rancher has no cluster of that name", "Run phase 0, which makes it.")
     server = rancher.address(cluster["id"])
+    if not check:
+        _finish(rancher, path)
     why = files.why_not(path, server)
     if not why:
         if files.mode_is_right(path):
@@ -106,12 +112,49 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
             os.chmod(path, files.MODE)
         return _result(path, server, "others could read it")
     if not check:
-        text = rancher.generate_kubeconfig(cluster["id"])
-        files.write(path, files.completed(text, server, params["rancher_ca_certificate"], doing))
+        _forget(rancher, files.token_name(path))
+        token = _token(rancher, files.announce(path, name), cluster["id"])
+        try:
+            files.write(path, files.document(name, server, params["rancher_ca_certificate"], token))
+        except PlatformError:
+            rancher.delete_token(token.partition(":")[0])
+            raise
+        files.done(path)
         left = files.why_not(path, server)
         if left:
             raise PlatformError(doing, f"Rancher's answer does not work: {left}", "Look at Rancher's log.")
     return _result(path, server, why)
+
+
+def _finish(rancher: Rancher, path: str) -> None:
+    """Delete the token that a run which was killed has made and not kept."""
+    mark = files.announced(path)
+    if not mark:
+        return
+    for name in rancher.tokens(mark):
+        if name != files.token_name(path):
+            rancher.delete_token(name)
+    files.done(path)
+
+
+def _forget(rancher: Rancher, name: str) -> None:
+    """Delete the token of the file that is about to be replaced, if it is one of ours."""
+    if name and rancher.token_description(name).startswith(files.OURS):
+        rancher.delete_token(name)
+
+
+def _token(rancher: Rancher, mark: str, cluster: str) -> str:
+    """A token of that description, and only one, whatever becomes of the answer."""
+    minutes = rancher.kubeconfig_minutes()
+    for left in (2, 1, 0):
+        try:
+            return rancher.make_token(mark, cluster, minutes)
+        except (ApiError, Broken) as exc:
+            if not left or (isinstance(exc, ApiError) and exc.status < 500):
+                raise
+            for name in rancher.tokens(mark):
+                rancher.delete_token(name)
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _result(path: str, server: str, why: str) -> dict[str, Any]:

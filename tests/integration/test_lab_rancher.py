@@ -93,6 +93,19 @@ def test_a_token_expires(rancher: Any) -> None:
     assert rancher.call("GET", "/v3/clusters")[0] == 200
 
 
+def test_a_token_can_be_good_for_one_cluster_only(rancher: Any) -> None:
+    wanted = {"type": "token", "ttl": 60000, "description": f"one {uuid.uuid4()}", "clusterId": rancher.harvester()}
+    status, token = rancher.call("POST", "/v3/tokens", wanted)
+    assert status == 201
+    scoped = made.Rancher(token["token"])
+    assert scoped.call("GET", f"/k8s/clusters/{rancher.harvester()}/version")[0] == 200
+    assert scoped.call("GET", "/k8s/clusters/local/version")[0] == 401
+    assert scoped.call("GET", "/v3/tokens")[0] == 401
+    path = f"/v3/tokens?description={wanted['description'].replace(' ', '%20')}"
+    assert wait(lambda: [one["id"] for one in rancher.get(path)["data"]] == [token["id"]], 10)
+    rancher.call("DELETE", f"/v3/tokens/{token['id']}")
+
+
 def test_clusters_are_found_by_name(rancher: Any) -> None:
     assert rancher.harvester().startswith("c-m-")
     assert rancher.get("/v3/clusters?name=nobody")["data"] == []

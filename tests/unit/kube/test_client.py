@@ -188,10 +188,39 @@ def test_retry_after_in_all_its_forms(header: str | None, low: float | None, hig
 
 
 def test_attempts_end(kube: KubeClient, server: Server) -> None:
-    server.answer = lambda count: (503, {"message": "no"}, {})
+    server.answer = lambda count: (503, {"kind": "Status", "message": "no"}, {})
     with pytest.raises(ApiError):
         kube.request("GET", "/x")
     assert len(server.requests) == kube.attempts
+
+
+def test_trouble_before_the_api_server_is_waited_for_longer(
+    kube: KubeClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = {"type": "error", "code": "ServerError", "message": "no healthy server"}
+    server.answer = lambda count: (500, error, {}) if count < 20 else (200, {}, {})
+    kube.request("GET", "/x")
+    assert len(server.requests) == 20
+    monkeypatch.setattr(_kube_client, "_PATIENCE", 0.0)
+    server.answer = lambda count: (500, error, {})
+    with pytest.raises(ApiError):
+        kube.request("GET", "/x")
+    assert len(server.requests) == 20 + kube.attempts
+
+
+def test_a_cluster_that_rancher_is_not_connected_to_is_told_soon(kube: KubeClient, server: Server) -> None:
+    error = {"type": "error", "code": "ClusterUnavailable", "message": "cluster not found"}
+    server.answer = lambda count: (503, error, {})
+    with pytest.raises(ApiError):
+        kube.request("GET", "/x")
+    assert len(server.requests) == kube.attempts
+
+
+def test_a_credential_that_is_refused_is_told_with_the_mend(kube: KubeClient, server: Server) -> None:
+    server.answer = lambda count: (401, {"message": "must authenticate"}, {})
+    with pytest.raises(ApiError, match=r"is not taken: it has expired.*Make a new one") as caught:
+        kube.request("GET", "/x")
+    assert TOKEN not in str(caught.value)
 
 
 def test_nobody_there_is_unreachable_and_names_the_kubeconfig(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import http.server
 import json
 import threading
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 WORDS = "please apply your changes to the latest version and try again"
 TOKEN = "token-abcde:" + "x" * 30
@@ -22,8 +22,10 @@ class Rancher:
         self.clusters: dict[str, str] = {"harvester": "c-m-hvst"}
         self.tokens: set[str] = {TOKEN}
         self.token_fields: dict[str, Any] = {"expiresAt": ""}
-        self.kubeconfig_token = True
+        self.made: dict[str, tuple[str, str]] = {}  # name of a token made here: its description and secret
         self.minted = 0
+        self.lost = 0  # answers to the making of a token that do not arrive
+        self.date: str | None = None
         self.conflicts = 0
         self.requests: list[tuple[str, str]] = []
         rancher = self
@@ -40,7 +42,8 @@ class Rancher:
                 token = self.headers.get("Authorization", "").removeprefix("Bearer ")
                 status, answer = rancher.answer(self.command, self.path, token, body)
                 data = json.dumps(answer).encode()
-                self.send_response(status)
+                self.send_response_only(status)
+                self.send_header("Date", rancher.date or self.date_time_string())
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -62,14 +65,12 @@ class Rancher:
         parts = urlsplit(target)
         if token not in self.tokens:
             return 401, {"type": "error", "status": 401, "message": "must authenticate"}
-        if parts.query == "action=generateKubeconfig" and method == "POST":
-            return 200, {"config": self._kubeconfig(parts.path.rsplit("/", 1)[-1])}
         if parts.path == "/v3/clusters":
             name = parts.query.removeprefix("name=")
             data = [{"id": ident, "name": known} for known, ident in self.clusters.items() if name in ("", known)]
             return 200, {"data": data}
-        if parts.path.startswith("/v3/tokens/"):
-            return 200, self.token_fields
+        if parts.path.startswith("/v3/tokens"):
+            return self._tokens(method, parts.path.removeprefix("/v3/tokens").strip("/"), parts.query, body)
         if parts.path == "/v3/settings/server-version":
             return 200, {"value": "v2.13.1"}
         found = self.objects.get(parts.path)
@@ -111,24 +112,26 @@ class Rancher:
         listed = self.objects.get(folder, {"items": []})
         listed["items"] = [item for item in listed["items"] if item["metadata"]["name"] != name]
 
-    def _kubeconfig(self, ident: str) -> str:
-        self.minted += 1
-        user: dict[str, Any] = {"exec": {"command": "rancher"}}
-        if self.kubeconfig_token:
-            token = f"kubeconfig-u{self.minted}:{'y' * 30}"
-            self.tokens.add(token)
-            user = {"token": token}
-        cluster = {"server": f"{self.url}/k8s/clusters/{ident}"}
-        return json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "it",
-                "clusters": [{"name": "it", "cluster": cluster}],
-                "users": [{"name": "it", "user": user}],
-                "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            }
-        )
+    def _tokens(self, method: str, name: str, query: str, body: bytes) -> tuple[int, Any]:
+        if method == "POST":
+            self.minted += 1
+            made = f"token-u{self.minted}"
+            self.made[made] = json.loads(body)["description"], f"{made}:{'y' * 30}"
+            self.tokens.add(self.made[made][1])
+            self.lost -= 1
+            if self.lost >= 0:
+                return 500, {"type": "error", "code": "ServerError", "message": "no healthy server"}
+            return 201, {"id": made, "token": self.made[made][1]}
+        if not name:
+            wanted = unquote(query.removeprefix("description="))
+            found = [{"id": one, "description": text} for one, (text, _) in self.made.items() if text == wanted]
+            return 200, {"data": found}
+        if method == "DELETE":
+            if name not in self.made:
+                return 404, {"type": "error", "status": 404, "message": "not found"}
+            self.tokens.discard(self.made.pop(name)[1])
+            return 200, {}
+        return 200, {**self.token_fields, "description": self.made.get(name, ("",))[0]}
 
     def put(self, cluster: str, path: str, *items: Any) -> None:
         """A list behind the proxy."""

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import datetime
+import email.utils
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
     _rancher_cluster,
 )
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
-from ansible_collections.harvester_rke2.platform.plugins.modules import cluster_info
+from ansible_collections.harvester_rke2.platform.plugins.modules import cluster_info, rancher_cluster_ready
 from ansible_collections.harvester_rke2.platform.plugins.modules import rancher_cluster_info as module
 from ansible_collections.harvester_rke2.platform.tests.unit.rancher.fake import TOKEN, Rancher
 
@@ -143,6 +145,12 @@ def test_a_name_that_rancher_does_not_know(ground: Rancher) -> None:
         info(ground, harvester_cluster="harvestr")
 
 
+@pytest.mark.parametrize("ahead", [-7200, 0, 86400])
+def test_a_clock_that_differs_from_the_servers_is_seen(ground: Rancher, ahead: int) -> None:
+    ground.date = email.utils.formatdate(time.time() - ahead, usegmt=True)
+    assert abs(info(ground)["clock_ahead"] - ahead) < 5
+
+
 def test_no_rancher_is_no_failure(rancher: Rancher) -> None:
     rancher.close()
     state = info(rancher)
@@ -154,6 +162,7 @@ def test_harvester_is_found_behind_rancher_or_keeps_its_name(rancher: Rancher, t
         **{"kubeconfig": str(tmp_path / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
         **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
         **{"harvester_cluster": "harvester", "keys_namespace": "lab-keys", "root_ca_name": "root-ca"},
+        "helm_binary": "",
     }
     assert cluster_info.execute(wanted)["state"]["harvester_host"] == f"{rancher.url}/k8s/clusters/c-m-hvst"
     rancher.close()
@@ -184,6 +193,32 @@ def test_progress_by_pool() -> None:
         ("database", 0, 0, True),
     ]
     assert found[0].shown() == "general 1 of 2 (g2 is Provisioning)"
+
+
+def test_what_rancher_cannot_do_is_told_apart_from_what_it_waits_for(rancher: Rancher) -> None:
+    client = _rancher.Rancher(rancher.url, TOKEN).kubernetes("local")
+    made = {**cluster("lab", general=3), "status": {"clusterName": "c-m-lab"}}
+    rancher.objects[f"/k8s/clusters/local{FLEET}/lab"] = made
+    waits, failed, refused = (
+        machine("general", f"g{n}", phase) for n, phase in enumerate(("Provisioned", "Failed", ""))
+    )
+    failed["status"]["failureMessage"] = "no space left"
+    condition = {"type": "InfrastructureReady", "status": "False", "reason": "CreateError", "message": "Unauthorized"}
+    refused["status"]["conditions"] = [condition]
+    rancher.put("local", _rancher_cluster.MACHINES, waits)
+    assert _rancher_cluster.state(client, "lab").stuck == []
+    rancher.put("local", _rancher_cluster.MACHINES, waits, failed, refused)
+    first, second = _rancher_cluster.state(client, "lab").stuck
+    assert first == "g1 of pool general is Failed: no space left"
+    assert second.startswith("g2 of pool general") and "Unauthorized" in second
+    waiting = {"type": "Updated", "status": "Unknown", "reason": "Waiting", "message": "waiting for agent to check in"}
+    made["status"]["conditions"] = [waiting]
+    assert len(_rancher_cluster.state(client, "lab").stuck) == 2
+    made["status"]["conditions"] = [{**waiting, "status": "False", "reason": "Error", "message": "no release found"}]
+    assert _rancher_cluster.state(client, "lab").stuck[0] == "the Cluster: no release found"
+    assert "Rancher cannot go on: the Cluster: no release found;" in str(
+        rancher_cluster_ready.given_up("lab", _rancher_cluster.state(client, "lab").stuck)
+    )
 
 
 def test_ready_is_conditions_and_machines(rancher: Rancher) -> None:

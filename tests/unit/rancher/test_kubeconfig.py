@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _kubeconfig
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import _rancher_kubeconfig as files
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError, Unreachable
 from ansible_collections.harvester_rke2.platform.plugins.modules import rancher_kubeconfig as module
 from ansible_collections.harvester_rke2.platform.tests.unit.rancher.fake import TOKEN, Rancher
@@ -70,11 +71,49 @@ def test_no_answer_makes_no_token(rancher: Rancher, path: Path) -> None:
     assert rancher.minted == 1
 
 
-def test_a_kubeconfig_without_token_is_refused(rancher: Rancher, path: Path) -> None:
-    rancher.kubeconfig_token = False
-    with pytest.raises(PlatformError, match="kubeconfig-generate-token"):
+def test_a_lost_answer_leaves_one_token(rancher: Rancher, path: Path) -> None:
+    rancher.lost = 2
+    module.execute(options(rancher, path), check=False)
+    assert rancher.minted == 3 and list(rancher.made) == [files.token_name(str(path))]
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("moment", ["announced", "made", "written"])
+def test_killed_the_next_run_leaves_one_token(
+    rancher: Rancher, path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_arguments: object) -> None:
+        raise Killed
+
+    target = {"announced": module, "made": files, "written": files}[moment]
+    name = {"announced": "_token", "made": "document", "written": "done"}[moment]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(files, "done", lambda path: None)  # the one before there was anything to finish
+        patched.setattr(target, name, kill)
+        if moment == "written":
+            patched.setattr(module, "_finish", lambda rancher, path: None)
         module.execute(options(rancher, path), check=False)
-    assert not path.exists()
+    assert len(rancher.made) == (moment != "announced")
+    result = module.execute(options(rancher, path), check=False)
+    assert result["changed"] == (moment != "written")
+    assert list(rancher.made) == [files.token_name(str(path))] and os.listdir(path.parent) == [path.name]
+
+
+def test_a_file_that_cannot_be_written_leaves_no_token(rancher: Rancher, path: Path) -> None:
+    path.parent.write_text("a file where a folder should be")
+    with pytest.raises(PlatformError, match=r"Writing the kubeconfig .*platform_kubeconfig"):
+        module.execute(options(rancher, path), check=False)
+    assert rancher.minted == 0
+
+
+def test_the_token_of_a_file_that_is_replaced_goes(rancher: Rancher, path: Path) -> None:
+    module.execute(options(rancher, path), check=False)
+    rancher.clusters["production"] = "c-m-next"
+    module.execute(options(rancher, path), check=False)
+    assert rancher.minted == 2 and list(rancher.made) == [files.token_name(str(path))]
 
 
 def test_a_refused_token_is_told(rancher: Rancher, path: Path) -> None:
