@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import MERGE, KubeClient
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._rancher import Rancher
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._rancher_cluster import POOL_LABEL
 
 from tests.fault._site import Run, Running, Site, until
@@ -27,7 +28,6 @@ VMS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachines"
 VMIS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
 CLAIMS = "/api/v1/namespaces/{}/persistentvolumeclaims"
 SECRETS = "/api/v1/namespaces/{}/secrets"
-INSTALLER_TOKEN = "token-lab01"
 WAIT = "Wait until the cluster is there"
 # One node a pool: what is tested is the way there, not the size. Vault must fit onto its pool.
 SMALL = {
@@ -169,6 +169,21 @@ class Cluster:
         for vm in self.on_harvester(VMS):
             self.site.harvester.delete(f"{VMS.format(self.name)}/{vm['metadata']['name']}")
         until(lambda: not self.on_harvester(VMS), f"machines of {self.name} gone")
+
+
+def connection(site: Site) -> dict[str, str]:
+    """Rancher as a module on the host reaches it."""
+    port = json.loads((site.directory / "ports.json").read_text())["rancher-https"]
+    return {
+        "rancher_url": f"https://127.0.0.1:{port}",
+        "rancher_token": (site.directory / "rancher-token").read_text().strip(),
+        "rancher_ca_certificate": str(site.directory / "rancher-ca.crt"),
+    }
+
+
+def rancher_call(site: Site, method: str, path: str, body: object = None) -> Any:
+    """Rancher's own API and its proxy, as the installer."""
+    return Rancher.from_options(connection(site)).client.request(method, path, body=body)
 
 
 class Faults:

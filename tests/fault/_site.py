@@ -32,9 +32,12 @@ from tests.fault._modules import ROOT
 
 MARK = "SITE_RUN"  # in the environment of every process of a run: its workers have process groups of their own
 SERVERS = ("cluster", "harvester", "rancher")
+# Rancher's own API: tokens.
+AUDITED = (*SERVERS, "rancher-server")
 KEYS = "/api/v1/namespaces/platform-lab-keys/secrets"
 PODS = ("vault-0", "vault-1", "vault-2")
-INSTALLER = "platform-installer"
+# By a kubeconfig, and by Rancher's token.
+INSTALLERS = {"platform-installer", "user-lab01"}
 Environment = Mapping[str, str] | None
 CALLBACKS = ("harvester_rke2.platform.report", "progress")
 
@@ -300,7 +303,7 @@ class Audit:
     delete of everybody but the lab's own machinery (lab/manifests/audit.yaml)."""
 
     def __init__(self, where: Site) -> None:
-        self._logs = {server: where.directory / "audit" / f"{server}.log" for server in SERVERS}
+        self._logs = {server: where.directory / "audit" / f"{server}.log" for server in AUDITED}
         self._from = {server: log.stat().st_size if log.exists() else 0 for server, log in self._logs.items()}
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -329,7 +332,7 @@ class Audit:
 
 def _installers(event: Mapping[str, Any]) -> bool:
     # Through a proxy the user is the proxy's; whoever it is, what is impersonated counts too.
-    return INSTALLER in (event["user"]["username"], event.get("impersonatedUser", {}).get("username"))
+    return bool(INSTALLERS & {event["user"]["username"], event.get("impersonatedUser", {}).get("username")})
 
 
 def _harmless(event: Mapping[str, Any]) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _pki
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from tests.fault import _modules
 from tests.fault._gate import AFTER, BEFORE
@@ -49,7 +51,7 @@ def verified(outcome: _modules.Outcome) -> None:
     first, second, _ = outcome.result["chain"].split("-----END CERTIFICATE-----\n")
     intermediate, root = (_pki.parse(f"{pem}-----END CERTIFICATE-----\n", "test") for pem in (first, second))
     assert _pki.issued_by(intermediate, root) and _pki.issued_by(root, root)
-    limits = intermediate.extensions.get_extension_for_class(_pki.x509.BasicConstraints).value
+    limits = intermediate.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert limits.ca and limits.path_length == 0
 
 
@@ -82,9 +84,9 @@ def test_root_ca_damaged_is_told_and_left_alone(case: Case, damage: str) -> None
     elif damage == "not PEM":
         data["tls.crt"] = b"certificate"
     else:
-        csr = _pki.x509.CertificateSigningRequestBuilder().subject_name(root.certificate.subject)
-        leaf = csr.sign(root.key, _pki.hashes.SHA256())
-        data["tls.crt"] = leaf.public_bytes(_pki.serialization.Encoding.PEM)
+        csr = x509.CertificateSigningRequestBuilder().subject_name(root.certificate.subject)
+        leaf = csr.sign(root.key, hashes.SHA256())
+        data["tls.crt"] = leaf.public_bytes(serialization.Encoding.PEM)
     case.put("root-ca", None, text=data["tls.crt"], entry="tls.crt")
     body = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
     path = f"/api/v1/namespaces/{case.namespace}/secrets/root-ca"
@@ -106,7 +108,7 @@ def test_root_ca_store_down_makes_nothing(case: Case) -> None:
 def test_intermediate_killed_at_every_call_there_is_one_key(case: Case, moment: str) -> None:
     case.ready()
     assert make_root(case).returncode == 0
-    urls = {"issuing_certificates": ["http://vault.example/ca"]}
+    urls: dict[str, Any] = {"issuing_certificates": ["http://vault.example/ca"]}
     number = 0
     while True:
         number += 1

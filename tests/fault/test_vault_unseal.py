@@ -200,7 +200,7 @@ def test_seal_on_purpose_is_respected(single: Case) -> None:
     """The pod's container runs on, so nobody but an operator can have sealed it; a restart is another matter."""
     pod = Pod(single, "vault-0")
     pod.make()
-    params = {"kubeconfig": single.kubeconfig, "vault_namespace": single.namespace}
+    params: dict[str, Any] = {"kubeconfig": single.kubeconfig, "vault_namespace": single.namespace}
     assert single.init().returncode == 0
     assert single.unseal(**params).returncode == 0
     assert pod.read()["metadata"]["annotations"][RECORD]
