@@ -51,7 +51,10 @@ def harvester(files: settings.Files, faults: Faults, times: settings.Times) -> L
 
 def rancher(files: settings.Files, faults: Faults, times: settings.Times) -> Loop:
     clients = {name: Client(files.kubeconfig(name, "rancher")) for name in ("rancher", "harvester", "cluster")}
-    whole = World(clients["rancher"], clients["harvester"], clients["cluster"], faults, times, Credentials(faults))
+    authority = (files.pki / "ca.crt").read_bytes()
+    whole = World(
+        clients["rancher"], clients["harvester"], clients["cluster"], faults, times, Credentials(faults), authority
+    )
     # never where the lab made the nodes itself: that cluster is not one of Rancher's
     own = settings.kept_mode(files) == "rancher"
     clusters = Clusters(Wipe(clients["cluster"], files.directory / "etc" / "guest-baseline.json") if own else None)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""What RKE2 makes of the Cluster inside: chart values, additional manifests, Harvester's cloud provider."""
+"""What is made inside: chart values, additional manifests, Harvester's cloud provider, Rancher's webhook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lab.kube import Client, Object, Refused
-from lab.rancher import driver, guests
+from lab.rancher import driver, guests, webhook
 from lab.rancher.clusterfiles import values_of
 from lab.rancher.loop import create
 from lab.rancher.world import World, rke
@@ -31,8 +31,10 @@ class Downstream:
     def __init__(self) -> None:
         self.applied: dict[str, str] = {}
         self.kinds: dict[str, dict[str, tuple[str, bool]]] = {}
+        self.hooked: set[str] = set()
 
     def forget(self, world: World, cluster: Object) -> None:
+        self.hooked.discard(cluster["metadata"]["uid"])
         self.applied.pop(cluster["metadata"]["uid"], None)
 
     def act(self, world: World, cluster: Object) -> None:
@@ -48,6 +50,9 @@ class Downstream:
                 self.applied[uid] = digest
             else:
                 world.due.soon(2)
+        if uid not in self.hooked:
+            webhook.install(world.guest, world.authority)
+            self.hooked.add(uid)
         self._provider(world, cluster)
 
     def _charts(self, client: Client, charts: dict[str, Any]) -> None:

@@ -11,27 +11,45 @@ import logging
 import socketserver
 import ssl
 import threading
+from collections.abc import Sequence
 from typing import Any
 
-from lab.kube import Object
+from lab.kube import Client, Object
 from lab.rancher import settings
 from lab.rancher.admission import Refusal, judge
 from lab.rancher.faults import Faults
 
 log = logging.getLogger("webhook")
 PATH = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-WATCHED = (("provisioning.cattle.io", "v1", "clusters"), ("rke-machine-config.cattle.io", "v1", "harvesterconfigs"))
+NAME = "rancher.cattle.io"
+SPACE = "kubernetes.io/metadata.name"
+# Secrets: of the namespaces in which Rancher's own are.
+SECRETS = {"matchExpressions": [{"key": SPACE, "operator": "In", "values": [settings.FLEET, settings.CREDENTIALS]}]}
+WATCHED: tuple[tuple[str, str, str, Object], ...] = (
+    ("provisioning.cattle.io", "v1", "clusters", {}),
+    ("rke-machine-config.cattle.io", "v1", "harvesterconfigs", {}),
+    ("", "v1", "secrets", SECRETS),
+)
+# In a cluster that Rancher has made: every namespace but those without which nothing would come up.
+GUEST: tuple[tuple[str, str, str, Object], ...] = (
+    (
+        "",
+        "v1",
+        "namespaces",
+        {"matchExpressions": [{"key": SPACE, "operator": "NotIn", "values": ["kube-system", "cattle-system"]}]},
+    ),
+)
 
 
-def configuration(authority: bytes) -> Object:
+def configuration(authority: bytes, watched: Sequence[tuple[str, str, str, Object]] = WATCHED) -> Object:
     service = {"name": settings.WEBHOOK, "namespace": settings.WEBHOOK_NAMESPACE, "port": 443, "path": "/v1/webhook"}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "rancher.cattle.io"},
+        "metadata": {"name": NAME},
         "webhooks": [
             {
-                "name": f"rancher.cattle.io.{plural}.{group}",
+                "name": ".".join(part for part in (NAME, plural, group) if part),
                 "clientConfig": {"caBundle": base64.b64encode(authority).decode(), "service": service},
                 "rules": [
                     {
@@ -39,18 +57,42 @@ def configuration(authority: bytes) -> Object:
                         "apiVersions": [version],
                         "resources": [plural],
                         "operations": ["CREATE", "UPDATE"],
-                        "scope": "Namespaced",
+                        "scope": "*",
                     }
                 ],
+                "namespaceSelector": selector,
                 "failurePolicy": "Fail",
                 "matchPolicy": "Equivalent",
                 "sideEffects": "None",
                 "admissionReviewVersions": ["v1"],
                 "timeoutSeconds": 10,
             }
-            for group, version, plural in WATCHED
+            for group, version, plural, selector in watched
         ],
     }
+
+
+def install(client: Client, authority: bytes) -> None:
+    """As Rancher puts it into each cluster that it has made. The process is one and the same in the lab."""
+    core = f"/api/v1/namespaces/{settings.WEBHOOK_NAMESPACE}"
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": settings.WEBHOOK_NAMESPACE}}
+    client.apply(core, space)
+    port = {"name": "https", "protocol": "TCP"}
+    service: Object = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": settings.WEBHOOK}}
+    service["spec"] = {"ports": [{**port, "port": 443, "targetPort": settings.WEBHOOK_PORT}]}
+    client.apply(f"{core}/services/{settings.WEBHOOK}", service)
+    labels = {"kubernetes.io/service-name": settings.WEBHOOK, "endpointslice.kubernetes.io/managed-by": "lab"}
+    endpoints: Object = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{settings.WEBHOOK}-lab", "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [settings.WEBHOOK_ADDRESS], "conditions": {"ready": True}}],
+        "ports": [{**port, "port": settings.WEBHOOK_PORT}],
+    }
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{settings.WEBHOOK_NAMESPACE}/endpointslices"
+    client.apply(f"{slices}/{settings.WEBHOOK}-lab", endpoints)
+    client.apply(f"{PATH}/{NAME}", configuration(authority, GUEST))
 
 
 def review(body: bytes) -> Object:

@@ -38,6 +38,7 @@ class World:
     faults: Faults
     times: Times
     credentials: Credentials
+    authority: bytes = b""  # of Rancher's webhook
     stores: Mapping[str, Store] = field(default_factory=dict)
     due: Due = field(default_factory=Due)
     notes: dict[str, str] = field(default_factory=dict)  # machine: what it waits for

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def lab(*words: str, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LAB_NAME": LAB.name}
+    environment = {**os.environ, "LAB_NAME": LAB.name, "LAB_NODES": "seeded"}
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", *words],
         env=environment,
