@@ -5,6 +5,7 @@ converges. Each test makes a small cluster of its own."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import time
@@ -100,6 +101,20 @@ def test_a_webhook_that_is_late_by_90_s_is_waited_for(lab: Site, cluster: Cluste
     assert "failed calling webhook" in run.said, "the user was not told what is waited for"
     faults.none()
     cluster.converges()
+
+
+def test_a_webhook_in_the_fresh_cluster_that_is_late_is_waited_for(lab: Site, cluster: Cluster, faults: Faults) -> None:
+    """Fault 19: Rancher's webhook in the cluster that it has made judges every namespace; phase 1 begins with one."""
+    cluster.made()
+    words = ("--tags", "phase1", "-e", json.dumps(cluster.variables))
+    faults.set(webhook_late=90)
+    began = time.monotonic()
+    run = lab.run(*words)
+    assert run.returncode == 0, run.tail
+    assert time.monotonic() - began >= 90 and "failed calling webhook" in run.said
+    faults.none()
+    again = lab.run(*words)
+    assert again.returncode == 0 and again.changed == 0, again.tail
 
 
 # --- what cannot go on
