@@ -28,13 +28,20 @@ def act(client: Client, stores: Mapping[str, Store], due: Due, faults: Faults, t
         decided = [
             entry for entry in (image.get("status") or {}).get("conditions") or [] if entry["type"] == "Imported"
         ]
-        if "deletionTimestamp" in meta or any(entry["status"] in {"True", "False"} for entry in decided):
-            continue
-        _import(client, image, due, faults, times)
+        over = any(entry["status"] in {"True", "False"} for entry in decided) and not _moved(image)
+        if "deletionTimestamp" not in meta and not over:
+            _import(client, image, due, faults, times)
+
+
+def _moved(image: Object) -> bool:
+    """Another URL than the one that was imported, or failed: Harvester begins anew."""
+    url = str(image["spec"].get("url") or "")
+    return str((image.get("status") or {}).get("appliedUrl", url)) != url
 
 
 def _import(client: Client, image: Object, due: Due, faults: Faults, times: Times) -> None:
-    key, url = f"image/{image['metadata']['uid']}", str(image["spec"].get("url") or "")
+    url = str(image["spec"].get("url") or "")
+    key = f"image/{image['metadata']['uid']}/{url}"
     why = ""
     if faults.matches("image_import_fails", url, part=True):
         why = f"failed to download {url}: unexpected status code 404"
@@ -42,7 +49,7 @@ def _import(client: Client, image: Object, due: Due, faults: Faults, times: Time
         why = f"failed to download {url!r}: unsupported protocol scheme"
     progress = int((image.get("status") or {}).get("progress") or 0)
     if not due.over(f"{key}/half", times.image / 2):
-        if "status" not in image:
+        if "status" not in image or _moved(image):
             initial = conditions(
                 image, [condition("Initialized", True), condition("Imported", "Unknown")], updated=True
             )

@@ -110,8 +110,8 @@ def machine_image(obj: Object) -> Verdict:
         return READY
     if imported is not None and imported.get("status") == "False":
         # Harvester has tried as often as it will; as long as it tries, the condition is Unknown.
-        mend = "mend that (harvester_vm_image_url), delete the image on Harvester, then run again"
-        return Verdict(False, f"{told(imported)}; Harvester does not try again by itself: {mend}", True)
+        mend = "correct harvester_vm_image_url, or delete the image on Harvester, then run again"
+        return Verdict(False, f"{told(imported)}; Harvester does not try this again by itself: {mend}", True)
     return Verdict(False, f"{int(status(obj).get('progress') or 0)} % are imported")
 
 

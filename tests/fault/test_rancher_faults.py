@@ -130,7 +130,11 @@ def test_an_image_that_cannot_be_imported_is_told(lab: Site, cluster: Cluster, f
     assert f"failed to download {url}: unexpected status code 404" in said
     assert "harvester_vm_image_url" in said and "delete the image" in said
     assert cluster.cluster() is None, "a cluster without an image"
+    # The one mend, and the other.
+    better = {**image, "harvester_vm_image_url": f"https://images.example.com/better-{uuid.uuid4().hex[:6]}.qcow2"}
+    cluster.made(**better)
     faults.none()
+    cluster.remove()
     lab.harvester.delete(f"{IMAGES}/{name}")
     until(lambda: lab.harvester.get_or_none(f"{IMAGES}/{name}") is None, "the image is gone")
     cluster.converges(**image)
