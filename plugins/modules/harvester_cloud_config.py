@@ -45,8 +45,13 @@ options:
     description: Seconds that Harvester may take to make the token.
     type: int
     default: 30
+  webhook_timeout:
+    description: Seconds that Rancher's admission webhook may be late, as it is on a fresh server.
+    type: int
+    default: 300
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
+  - harvester_rke2.platform.attributes.action
   - harvester_rke2.platform.rancher
 attributes:
   check_mode:
@@ -105,6 +110,7 @@ ARGUMENTS: dict[str, Any] = {
     "cluster": {"type": "str", "required": True},
     "name": {"type": "str", "required": True},
     "timeout": {"type": "int", "default": 30},
+    "webhook_timeout": {"type": "int", "default": 300},
 }
 
 

@@ -6,7 +6,6 @@ converges. Each test makes a small cluster of its own."""
 from __future__ import annotations
 
 import json
-import pathlib
 import re
 import time
 import uuid
@@ -63,7 +62,7 @@ def test_conflicts_that_come_as_500_are_merged_anew(lab: Site, cluster: Cluster,
     faults.none()
     cluster.converges()
     # Over somebody else's change: his stays, ours comes back.
-    cluster.edit({"metadata": {"annotations": {"somebody": "else"}}, "spec": {"rkeConfig": {"etcd": {"s3": None}}}})
+    cluster.edit({"metadata": {"annotations": {"somebody": "else"}}})
     cluster.edit({"spec": {"rkeConfig": {"etcd": {"snapshotRetention": 9}}}})
     faults.set(conflict_500=3)
     assert cluster.made().changed == 1
@@ -144,7 +143,7 @@ def test_a_machine_that_never_reports_is_named(lab: Site, cluster: Cluster, faul
     faults.set(vm_never_reports="general")
     said = cluster.refused(rke2_cluster_timeout=70)
     machine = cluster.machines("general")[0]["metadata"]["name"]
-    assert re.search(r"it is not ready after (6\d|70) s:", said)
+    assert re.search(r"it is not ready after [67]\d s:", said)
     assert f"general 0 of 1 ({machine} is Provisioned)" in said
     assert f"configuring worker node(s) {machine}: waiting for agent to check in" in said
     assert "virtual machines' consoles on Harvester, then run again" in said
@@ -222,12 +221,11 @@ def test_days_left_are_told_before_it_is_too_late(lab: Site, cluster: Cluster) -
 # --- the controller itself
 
 
-def test_no_room_for_the_kubeconfig_leaves_no_token(lab: Site, cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    """Fault 20: what is written last on this machine cannot be."""
-    folder = tmp_path / "folder"
-    folder.write_text("a file where a folder should be")
-    said = cluster.refused(platform_kubeconfig=str(folder / "kubeconfig.yaml"))
-    assert f"Writing the kubeconfig {folder}" in said and "set platform_kubeconfig" in said
+def test_a_kubeconfig_that_cannot_be_written_leaves_no_token(lab: Site, cluster: Cluster) -> None:
+    """Fault 20: what is written last on this machine cannot be. A disk that is full: test_rancher_kills."""
+    path = "/proc/nowhere/kubeconfig.yaml"
+    said = cluster.refused(platform_kubeconfig=path)
+    assert f"Writing the kubeconfig {path}" in said and "set platform_kubeconfig" in said
     assert cluster.kubeconfig_tokens() == []
     cluster.converges()
 

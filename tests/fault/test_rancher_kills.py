@@ -116,6 +116,21 @@ def test_the_kubeconfig_killed_at_every_call_there_is_one_token(lab: Site, tmp_p
     assert number > 3
 
 
+def test_a_disk_that_is_full_leaves_no_token(lab: Site, tmp_path: pathlib.Path) -> None:
+    """Fault 20: there is room for the note beside the kubeconfig, but not for the kubeconfig."""
+    path = tmp_path / "kubeconfig.yaml"
+    params = {**connection(lab), "name": "harvester", "path": str(path)}
+    before = len(lab.client("rancher").request("GET", TOKENS)["items"])
+    full = _modules.finish(_modules.start("rancher_kubeconfig", params, largest_file=300))
+    assert full.returncode != 0 and "Writing the kubeconfig" in full.message and "Make room" in full.message, full.text
+    assert len(lab.client("rancher").request("GET", TOKENS)["items"]) == before
+    assert not path.exists() and "Traceback" not in full.text
+    after = _modules.run("rancher_kubeconfig", params)
+    assert after.returncode == 0 and after.result["changed"], after.text
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    forget(lab, [token_name(str(path))])
+
+
 def forget(lab: Site, names: list[str]) -> None:
     for name in names:
         lab.client("rancher").delete(f"{TOKENS}/{name}")
