@@ -24,6 +24,7 @@ from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest im
 DATA = ROOT / "tests" / "data"
 FIXTURES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((DATA / "bad_configuration").glob("*.yml"))}
 GOOD = "nothing_wrong"
+WRONG_TOOL = "wrong_tool"
 PLAYBOOK = """
 - name: The first role of every phase
   hosts: all
@@ -67,6 +68,14 @@ def counting_server(calls: Counter[str]) -> ThreadingHTTPServer:
     return server
 
 
+def helm(folder: Path, version: str) -> str:
+    """A helm that knows its version, and nothing else."""
+    path = folder / f"helm-{version}"
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 def kubeconfig(path: Path, server: str) -> str:
     """Write a kubeconfig and return its path."""
     content = {
@@ -89,13 +98,16 @@ def run(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Run:
     calls: Counter[str] = Counter()
     server = counting_server(calls)
     hosts: dict[str, Any] = {}
-    for name, fixture in {GOOD: {"variables": {}}, **FIXTURES}.items():
+    right, wrong = helm(folder, "v3.19.2"), helm(folder, "v4.0.1")
+    fixtures = {GOOD: {"variables": {}}, WRONG_TOOL: {"variables": {"platform_helm_binary": wrong}}, **FIXTURES}
+    for name, fixture in fixtures.items():
         config = kubeconfig(folder / f"{name}.kubeconfig", f"http://127.0.0.1:{server.server_address[1]}/{name}")
         hosts[name] = {
             "platform_domain": "lab.example.com",
             "platform_cluster_name": "platform-lab",
             "platform_kubeconfig": config,
             "platform_harvester_kubeconfig": config,
+            "platform_helm_binary": right,
             **fixture["variables"],
         }
     result = play(folder, PLAYBOOK, hosts)
@@ -122,6 +134,13 @@ def test_the_server_counts(run: Run) -> None:
     """With nothing wrong the clusters are called: the zeros below mean something."""
     assert run.calls[GOOD] > 0
     assert "refused and nothing was touched" not in run.failures.get(GOOD, "")
+
+
+def test_a_wrong_tool_is_refused_before_anybody_is_called(run: Run) -> None:
+    """By the module, as it runs on the Python that runs the others."""
+    assert run.calls[WRONG_TOOL] == 0
+    assert run.failures[WRONG_TOOL].startswith("Checking the tools of this machine: The program ")
+    assert "helm-v4.0.1 (platform_helm_binary) is v4.0.1, but 3.8 or a newer 3 is needed" in run.failures[WRONG_TOOL]
 
 
 @pytest.mark.parametrize("name", FIXTURES)
