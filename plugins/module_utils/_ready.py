@@ -227,15 +227,15 @@ def of_releases(client: KubeClient, releases: Iterable[Mapping[str, Any]]) -> li
 def timed_out(not_ready: Sequence[Mapping[str, Any]], total: int, seconds: float) -> PlatformError:
     """The failure that lists what is not ready."""
     hopeless = [entry for entry in not_ready if entry["hopeless"]]
-    what = f"{len(not_ready)} of {total} objects" if total != 1 else "it"
-    when = "will not become ready" if hopeless else f"not ready after {seconds:.0f} s"
     shown = hopeless or list(not_ready)
+    what = f"{len(shown)} of {total} objects" if total != 1 else "it"
+    when = "will not become ready" if hopeless else f"not ready after {seconds:.0f} s"
     listed = "; ".join(sentence(entry) for entry in shown[:10])
     more = f"; and {len(shown) - 10} more" if len(shown) > 10 else ""
     return PlatformError(
         f"Waiting for {total} object{'s' if total != 1 else ''} to be ready",
         f"{what} {when}: {listed}{more}",
-        "Mend the cause named, or raise the time-out.",
+        "Mend the cause named." if hopeless else "Mend the cause named, or raise the time-out.",
         not_ready=list(not_ready),
         waited_for=total,
         hopeless=bool(hopeless),

@@ -105,6 +105,9 @@ def argo_application(obj: Object) -> Verdict:
 
 
 def machine_image(obj: Object) -> Verdict:
+    url = spec(obj).get("url", "")
+    if status(obj).get("appliedUrl", url) != url:
+        return Verdict(False, "Harvester has not begun with its new URL yet")
     imported = condition(obj, "Imported")
     if imported is not None and imported.get("status") == "True" and int(status(obj).get("progress") or 0) == 100:
         return READY

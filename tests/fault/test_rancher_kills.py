@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, the harvester_rke2.platform authors
 """Phase 0 is killed at random moments; the next run converges, and of everything there is one and nothing is left over.
 
-Four lives, each a cluster of its own. In a life the run is killed again and again, each time from the beginning, at
+Two lives, each a cluster of its own. In a life the run is killed again and again, each time from the beginning, at
 moments drawn from its whole length. SITE_SEED repeats a series. The few milliseconds between the answer that holds a
 token and the file that keeps it are looked for one by one below.
 """
@@ -26,7 +26,7 @@ from tests.fault._rancher import TOKENS, Cluster, connection
 from tests.fault._site import Site, site
 
 SEED = int(os.environ.get("SITE_SEED") or random.SystemRandom().randrange(10**6))
-LIVES, KILLS = 4, 5
+LIVES, KILLS = 2, 10
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -118,6 +118,15 @@ READY = [
     obj("Whatever", "example.com/v1", {"conditions": conditions(Ready="True")}),
 ]
 NOT_READY = [
+    (
+        obj(
+            "VirtualMachineImage",
+            "harvesterhci.io/v1beta1",
+            {"conditions": conditions(Imported="False"), "appliedUrl": "https://a"},
+            url="https://b",
+        ),
+        "has not begun with its new URL",
+    ),
     (obj("Deployment", "apps/v1", {"observedGeneration": 1}, replicas=0), "newest change"),
     (obj("Deployment", "apps/v1", seen(replicas=2, updatedReplicas=1), replicas=2), "1 of 2 replicas are updated"),
     (obj("Deployment", "apps/v1", seen(replicas=3, updatedReplicas=2), replicas=2), "1 old replicas"),
@@ -190,6 +199,12 @@ NOT_READY = [
     (obj("Whatever", "example.com/v1", {"conditions": conditions(Ready="False")}), "Ready!"),
 ]
 HOPELESS = [
+    obj(
+        "VirtualMachineImage",
+        "harvesterhci.io/v1beta1",
+        {"conditions": conditions(Imported="False"), "appliedUrl": "https://a"},
+        url="https://a",
+    ),
     obj("Job", "batch/v1", {"conditions": conditions(Failed="True")}),
     obj("Pod", status={"phase": "Failed", "reason": "Evicted"}),
     obj("PersistentVolumeClaim", status={"phase": "Lost"}),
