@@ -69,7 +69,7 @@ def test_every_machine_boots_by_uefi_from_its_first_boot(lab: Site, cluster: Clu
 def test_changed_user_data_is_refused_and_with_consent_rolled_one_node_at_a_time(
     lab: Site, cluster: Cluster, tmp_path: pathlib.Path
 ) -> None:
-    (tmp_path / "20-more.yml.j2").write_text("{% if pool == 'general' %}\ntimezone: UTC\n{% endif %}\n")
+    (tmp_path / "20-more.yml.j2").write_text("{% if pool.name == 'general' %}\ntimezone: UTC\n{% endif %}\n")
     changed = {"rke2_cluster_user_data": [ROLE, str(tmp_path)]}
     before, general = cluster.nodes(), {one["metadata"]["name"] for one in cluster.machines("general")}
     assert len(general) == 4
