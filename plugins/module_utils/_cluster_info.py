@@ -39,14 +39,20 @@ NOTHING: dict[str, Any] = {
 }
 
 
-def read(client: KubeClient) -> dict[str, Any]:
-    """Everything about the cluster itself; it is unreachable rather than a failure when nothing answers."""
+def read(client: KubeClient, *, renewable: bool = False) -> dict[str, Any]:
+    """Everything about the cluster itself; it is unreachable rather than a failure when nothing answers.
+
+    ``renewable`` says that this run makes a new kubeconfig: then one that is refused is as good as none.
+    """
     doing = f"Reading the state of the cluster {client.config.server}"
     try:
         version = client.request("GET", "/version")
     except Unreachable as exc:
         return {**NOTHING, "server": client.config.server, "why": str(exc)}
     except ApiError as exc:
+        # The kubeconfig of a cluster that has gone, or is not up yet, leads to a Rancher that is.
+        if exc.unconnected or (renewable and exc.status == 401):
+            return {**NOTHING, "server": client.config.server, "why": f"{doing}: {exc.why}."}
         raise _refused(doing, client, exc, "make a new kubeconfig (phase 0)") from None
     parts: dict[str, Callable[[KubeClient], Any]] = {
         "releases": _releases,

@@ -55,8 +55,12 @@ class ApiError(PlatformError):
 
         That Rancher is not connected to the cluster behind is no such trouble: only the cluster can change it.
         """
-        own = self.body.get("kind") == "Status" or self.body.get("code") == "ClusterUnavailable"
-        return self.status in (500, 502, 503, 504) and not own
+        return self.status in (500, 502, 503, 504) and self.body.get("kind") != "Status" and not self.unconnected
+
+    @property
+    def unconnected(self) -> bool:
+        """Rancher answers, but has no connection to the cluster that is asked for: it has gone, or is not up yet."""
+        return self.status == 503 and self.body.get("code") == "ClusterUnavailable"
 
     @property
     def causes(self) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def _note(path: str) -> Path:
 def announce(path: str, cluster: str) -> str:
     """Write down, before a token is made, by which description a later run finds it."""
     mark = f"{OURS} {cluster} {secrets.token_hex(8)}"
-    write(str(_note(path)), mark)
+    _write(_note(path), mark, path)
     return mark
 
 
@@ -94,7 +94,10 @@ def done(path: str) -> None:
 def write(path: str, text: str) -> None:
     """In one step and for its owner alone: a killed run leaves the old file or the new one, and a part of a fixed name
     that the next one writes over."""
-    target = Path(path)
+    _write(Path(path), text, path)
+
+
+def _write(target: Path, text: str, path: str) -> None:
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

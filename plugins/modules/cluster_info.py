@@ -46,6 +46,12 @@ options:
     description: Name of that Secret.
     type: str
     default: root-ca
+  renewable:
+    description:
+      - This run makes a new kubeconfig where that is needed. So one that is refused counts as a cluster that does not
+        answer, not as a failure.
+    type: bool
+    default: false
   helm_binary:
     description: The helm program. With it, helm and the Python packages that modules need are checked first.
     type: str
@@ -138,6 +144,7 @@ ARGUMENTS: dict[str, Any] = {
     "harvester_cluster": {"type": "str", "default": ""},
     "keys_namespace": {"type": "str", "default": "", "no_log": False},
     "root_ca_name": {"type": "str", "default": "root-ca"},
+    "renewable": {"type": "bool", "default": False},
     "helm_binary": {"type": "str", "default": ""},
 }
 # What has gone for good must be told soon: a fresh controller runs all phases in check mode.
@@ -149,7 +156,8 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
     if params["helm_binary"]:
         _check_tools(params["helm_binary"])
     try:
-        state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS))
+        client = KubeClient.from_options(params, attempts=_ATTEMPTS)
+        state = info.read(client, renewable=params["renewable"])
     except NoConnection as exc:
         state = {**info.NOTHING, "why": str(exc)}
     try:

@@ -218,6 +218,20 @@ def test_days_left_are_told_before_it_is_too_late(lab: Site, cluster: Cluster) -
     rancher_call(lab, "DELETE", f"/v3/tokens/{token.partition(':')[0]}")
 
 
+def test_a_kubeconfig_whose_token_was_deleted_is_renewed(lab: Site, cluster: Cluster) -> None:
+    """Fault 17: the 30 days of a kubeconfig are over."""
+    cluster.made()
+    (old,) = cluster.kubeconfig_tokens()
+    rancher_call(lab, "DELETE", f"/v3/tokens/{old}")
+    until(lambda: not cluster.kubeconfig_tokens(), "the token is gone")
+    refused = lab.run("--tags", "phase1", "-e", json.dumps(cluster.variables))
+    assert refused.returncode == 2 and "make a new kubeconfig (phase 0)" in refused.said, refused.tail
+    run = cluster.made()
+    assert run.changed == 1 and run.states(KUBECONFIG) == ["changed"], run.tail
+    assert cluster.kubeconfig_tokens() != [old]
+    cluster.sound()
+
+
 # --- the controller itself
 
 

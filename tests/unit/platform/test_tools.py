@@ -76,7 +76,7 @@ def test_the_module_refuses_before_it_asks_anybody(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(cluster_info.KubeClient, "from_options", called)
     monkeypatch.setattr(tools, "LIBRARIES", {"hvac": "99"})
-    params = {"helm_binary": program(tmp_path, "v4.0.1")}
+    params = {"helm_binary": program(tmp_path, "v4.0.1"), "renewable": False}
     with pytest.raises(PlatformError) as caught:
         cluster_info.execute(params)
     assert "Checking the tools of this machine" in str(caught.value)

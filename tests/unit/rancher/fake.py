@@ -23,6 +23,7 @@ class Rancher:
         self.tokens: set[str] = {TOKEN}
         self.token_fields: dict[str, Any] = {"expiresAt": ""}
         self.made: dict[str, tuple[str, str]] = {}  # name of a token made here: its description and secret
+        self.refusals: dict[str, tuple[int, Any]] = {}  # path: what is answered instead
         self.minted = 0
         self.lost = 0  # answers to the making of a token that do not arrive
         self.date: str | None = None
@@ -65,6 +66,8 @@ class Rancher:
         parts = urlsplit(target)
         if token not in self.tokens:
             return 401, {"type": "error", "status": 401, "message": "must authenticate"}
+        if parts.path in self.refusals:
+            return self.refusals[parts.path]
         if parts.path == "/v3/clusters":
             name = parts.query.removeprefix("name=")
             data = [{"id": ident, "name": known} for known, ident in self.clusters.items() if name in ("", known)]

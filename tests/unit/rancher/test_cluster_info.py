@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
+    _cluster_info,
     _rancher,
     _rancher_capacity,
     _rancher_cluster,
@@ -163,11 +164,25 @@ def test_harvester_is_found_behind_rancher_or_keeps_its_name(rancher: Rancher, t
         **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
         **{"harvester_cluster": "harvester", "keys_namespace": "lab-keys", "root_ca_name": "root-ca"},
         "helm_binary": "",
+        "renewable": False,
     }
     assert cluster_info.execute(wanted)["state"]["harvester_host"] == f"{rancher.url}/k8s/clusters/c-m-hvst"
     rancher.close()
     state = cluster_info.execute(wanted)["state"]
     assert state["harvester_host"] == f"{rancher.url}/k8s/clusters/harvester" and state["harvester_why"]
+
+
+def test_a_kubeconfig_of_a_cluster_that_has_gone_is_as_good_as_none(rancher: Rancher) -> None:
+    gone = "/k8s/clusters/c-m-gone"
+    client = _rancher.Rancher(rancher.url, TOKEN, attempts=1).kubernetes("c-m-gone")
+    rancher.refusals[f"{gone}/version"] = 503, {"type": "error", "code": "ClusterUnavailable", "message": "not found"}
+    state = _cluster_info.read(client)
+    assert not state["reachable"] and "not found (HTTP 503)" in state["why"]
+    rancher.tokens.clear()
+    with pytest.raises(PlatformError, match="credential may have expired"):
+        _cluster_info.read(client)
+    state = _cluster_info.read(client, renewable=True)
+    assert not state["reachable"] and "HTTP 401" in state["why"]
 
 
 def test_a_pool_without_a_number_is_one() -> None:
