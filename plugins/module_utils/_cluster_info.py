@@ -36,6 +36,7 @@ NOTHING: dict[str, Any] = {
     "root_ca_certificate": "",
     "harvester_why": "",
     "harvester_host": "",
+    "rancher_tokens": {},
 }
 
 
