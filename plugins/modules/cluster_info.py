@@ -124,7 +124,8 @@ state:
       description: Address of Harvester's API behind Rancher; an empty string without O(rancher_url).
       type: str
     rancher_tokens:
-      description: By the names of O(rancher_tokens), who works with each (C(user)) and for how many days (C(days), -1 for ever).
+      description: >-
+        By the names of O(rancher_tokens), who works with each (C(user)) and for how many days (C(days), V(-1) without an end).
       type: dict
 """
 
@@ -191,7 +192,7 @@ def _holders(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def warnings(state: dict[str, Any]) -> list[str]:
     """What does not stop a run, but will stop somebody later."""
     return [
-        f"The token of {name} ends in {found['days']:.0f} days: make a new one for the same user, and run phase 1 again."
+        f"The token of {name} ends in {found['days']:.0f} days: make a new one for its user, and run phase 1 again."
         for name, found in state["rancher_tokens"].items()
         if 0 <= found["days"] < _WARN_DAYS
     ]
