@@ -16,8 +16,8 @@ from lab.settings import REPOSITORY
 SOURCES = Path(__file__).parent
 # what upstream's chart refuses, the stand-in refuses too, where upstream's schema of values is at hand
 VALUES = REPOSITORY.parent / "shared" / "chart-values"
-# chart: (API groups whose CRDs it brings, when it installs them, when it keeps them); without a condition they lie in the
-# chart's folder crds/, which Helm installs from and never upgrades
+# chart: (API groups whose CRDs it brings, when it installs them, when it keeps them); without a condition they lie in
+# the chart's folder crds/, which Helm installs from and never upgrades
 CRDS = {
     "cert-manager": (
         ("cert-manager.io", "acme.cert-manager.io"),

@@ -20,7 +20,6 @@ from ansible_collections.harvester_rke2.platform.plugins.modules.charts import A
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts as charts
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_templates import Renderer
 
-
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

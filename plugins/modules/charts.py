@@ -62,7 +62,8 @@ options:
         default: false
       upgrade_crds:
         description:
-          - Apply the definitions of the chart's folder C(crds/) before an upgrade. Helm installs them, and never upgrades them.
+          - Apply the definitions of the chart's folder C(crds/) before an upgrade. Helm installs them, and never
+            upgrades them.
         type: bool
         default: false
       ready:

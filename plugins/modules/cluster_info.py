@@ -16,8 +16,8 @@ description:
     M(harvester_rke2.platform.charts) keeps), so that no role has to ask again.
   - A cluster that does not exist or does not answer is no failure but V(false) in C(reachable). A credential that is
     refused is a failure.
-  - Other tokens of Rancher are looked at too, so that one which has ended is told at the start of a phase, not by what works
-    with it.
+  - Other tokens of Rancher are looked at too, so that one which has ended is told at the start of a phase, not by what
+    works with it.
 options:
   harvester_kubeconfig:
     description:
@@ -38,8 +38,8 @@ options:
     default: ''
   rancher_tokens:
     description:
-      - Tokens of other users of Rancher, each under the name of the variable that it comes from. One that Rancher does not
-        take is a failure; one that ends within two weeks is warned about.
+      - Tokens of other users of Rancher, each under the name of the variable that it comes from. One that Rancher does
+        not take is a failure; one that ends within two weeks is warned about.
     type: dict
     default: {}
   harvester_cluster:
@@ -125,7 +125,8 @@ state:
       type: str
     rancher_tokens:
       description: >-
-        By the names of O(rancher_tokens), who works with each (C(user)) and for how many days (C(days), V(-1) without an end).
+        By the names of O(rancher_tokens), who works with each (C(user)) and for how many days (C(days), V(-1) without
+        an end).
       type: dict
 """
 
