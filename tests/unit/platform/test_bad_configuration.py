@@ -96,6 +96,8 @@ def run(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Run:
             "platform_cluster_name": "platform-lab",
             "platform_kubeconfig": config,
             "platform_harvester_kubeconfig": config,
+            # Needed beside platform_rancher_url, which some of the files set.
+            "cluster_autoscaler_token": "token-scale:zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
             **fixture["variables"],
         }
     result = play(folder, PLAYBOOK, hosts)
