@@ -15,9 +15,15 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.harvester_rke2.platform.tests.integration.rancher_cluster import (
+    CLUSTERS,
+    DIRECTORY,
+    MACHINES,
+    Rancher,
+    wait,
+)
 
 from lab.kube import Client, Object, Refused
-from tests.integration.rancher_cluster import CLUSTERS, DIRECTORY, MACHINES, Rancher, wait
 
 SECRET = "/api/v1/namespaces/kube-system/secrets/cluster-autoscaler-cloud-config"
 KUBECONFIG = DIRECTORY / "kubeconfig" / "cluster.yaml"

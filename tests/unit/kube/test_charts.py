@@ -110,7 +110,7 @@ class _Cluster:
     def resource(self, api_version: str, kind: str) -> Any:
         if kind == "Gone":
             raise PlatformError("Looking", "gone")
-        return type("R", (), {"namespaced": kind != "Namespace"})
+        return type("R", (), {"namespaced": kind not in ("Namespace", "CustomResourceDefinition")})
 
 
 def test_the_manifest_of_a_release_becomes_objects() -> None:
@@ -118,9 +118,17 @@ def test_the_manifest_of_a_release_becomes_objects() -> None:
         "---\n# Source\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\n"
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n---\napiVersion: x/v1\nkind: Gone\nmetadata: {name: g}\n"
     )
+    manifest += (
+        "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        'metadata:\n  annotations:\n    a: b\n  name: "things.example.com"\nspec: {a schema: never read, "as: this is no YAML}\n'
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndata:\n  a: |\n    kind: CustomResourceDefinition\n"
+    )
     release = {"name": "a", "namespace": "s", "secret": "x"}
     found = _helm_release.objects(_Cluster({"manifest": manifest}), release)  # type: ignore[arg-type]
     assert [(obj["kind"], obj["metadata"].get("namespace")) for obj in found] == [
         ("ConfigMap", "s"),
         ("Namespace", None),
+        ("CustomResourceDefinition", None),
+        ("ConfigMap", "s"),
     ]
+    assert found[2]["metadata"] == {"name": "things.example.com"}

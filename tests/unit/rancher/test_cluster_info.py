@@ -191,7 +191,11 @@ def test_whose_another_token_is_and_when_it_ends(rancher: Rancher, tmp_path: pat
     ("known", "fields", "words"),
     [
         (False, {}, r"does not take the token \(HTTP 401\).* set cluster_autoscaler_token"),
-        (True, {"userId": "u-abc12", "clusterId": "c-m-x"}, "it is for the cluster c-m-x only.* set cluster_autoscaler"),
+        (
+            True,
+            {"userId": "u-abc12", "clusterId": "c-m-x"},
+            "it is for the cluster c-m-x only.* set cluster_autoscaler",
+        ),
     ],
 )
 def test_another_token_that_will_not_do(
