@@ -94,7 +94,7 @@ def objects(client: KubeClient, release: Mapping[str, Any]) -> list[dict[str, An
 
 
 def _documents(manifest: str) -> Iterator[Any]:
-    """The manifest's documents. Of a definition only what it is: schemas are most of a big manifest, and cost seconds."""
+    """The manifest's documents; of a definition only what it is: schemas are most of a big manifest, and cost time."""
     for text in _MARK.split(manifest):
         name = _NAME.search(text) if _DEFINITION.search(text) else None
         if name is None:

@@ -120,7 +120,8 @@ def test_the_manifest_of_a_release_becomes_objects() -> None:
     )
     manifest += (
         "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
-        'metadata:\n  annotations:\n    a: b\n  name: "things.example.com"\nspec: {a schema: never read, "as: this is no YAML}\n'
+        'metadata:\n  annotations:\n    a: b\n  name: "things.example.com"\n'
+        'spec: {a schema: never read, "as: this is no YAML}\n'
         "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndata:\n  a: |\n    kind: CustomResourceDefinition\n"
     )
     release = {"name": "a", "namespace": "s", "secret": "x"}
