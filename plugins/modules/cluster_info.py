@@ -42,6 +42,20 @@ options:
         not take is a failure; one that ends within two weeks is warned about.
     type: dict
     default: {}
+  kinds:
+    description: Kinds whose objects are listed, each by C(api_version) and C(kind). One that is not served has none.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      api_version:
+        description: API version.
+        type: str
+        required: true
+      kind:
+        description: Kind.
+        type: str
+        required: true
   harvester_cluster:
     description: Name of Harvester in Rancher. Without it O(harvester_kubeconfig) is used.
     type: str
@@ -114,6 +128,10 @@ state:
       description: Storage classes by C(name), C(provisioner), C(default), C(expandable) and C(binding_mode).
       type: list
       elements: dict
+    objects:
+      description: Objects of O(kinds), each as kind, namespace and name.
+      type: list
+      elements: str
     root_ca_certificate:
       description: Certificate of the root CA (PEM), or an empty string.
       type: str
@@ -145,6 +163,12 @@ ARGUMENTS: dict[str, Any] = {
     "rancher_ca_certificate": {"type": "str", "default": ""},
     "rancher_tokens": {"type": "dict", "default": {}, "no_log": True},
     "harvester_cluster": {"type": "str", "default": ""},
+    "kinds": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"api_version": {"type": "str", "required": True}, "kind": {"type": "str", "required": True}},
+    },
     "keys_namespace": {"type": "str", "default": "", "no_log": False},
     "root_ca_name": {"type": "str", "default": "root-ca"},
 }
@@ -156,7 +180,7 @@ _WARN_DAYS = 14
 def execute(params: dict[str, Any]) -> dict[str, Any]:
     """Everything but the frame of the module."""
     try:
-        state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS))
+        state = info.read(KubeClient.from_options(params, attempts=_ATTEMPTS), params["kinds"])
     except NoConnection as exc:
         state = {**info.NOTHING, "why": str(exc)}
     try:

@@ -154,7 +154,7 @@ def test_harvester_is_found_behind_rancher_or_keeps_its_name(rancher: Rancher, t
         **{"kubeconfig": str(tmp_path / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
         **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
         **{"harvester_cluster": "harvester", "keys_namespace": "lab-keys", "root_ca_name": "root-ca"},
-        "rancher_tokens": {},
+        **{"rancher_tokens": {}, "kinds": []},
     }
     assert cluster_info.execute(wanted)["state"]["harvester_host"] == f"{rancher.url}/k8s/clusters/c-m-hvst"
     rancher.close()
@@ -168,7 +168,7 @@ def looked_at(rancher: Rancher, token: str, folder: pathlib.Path) -> dict[str, A
         **{"kubeconfig": str(folder / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
         **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
         **{"harvester_cluster": "harvester", "keys_namespace": "", "root_ca_name": "root-ca"},
-        "rancher_tokens": {"cluster_autoscaler_token": token},
+        **{"rancher_tokens": {"cluster_autoscaler_token": token}, "kinds": []},
     }
     state: dict[str, Any] = cluster_info.execute(wanted)["state"]
     return state
