@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.harvester_rke2.platform.plugins.module_utils import _helm_release
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import _helm_release, _ready
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_discovery import Discovery
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts
 
 CHART = _charts.Chart("vault", "vault", "https://charts.example.com", "vault", "1.0.0", {"a": {"b": 1}})
@@ -133,3 +134,27 @@ def test_the_manifest_of_a_release_becomes_objects() -> None:
         ("ConfigMap", "s"),
     ]
     assert found[2]["metadata"] == {"name": "things.example.com"}
+
+
+def test_a_definition_is_waited_for_only_while_it_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by discovery, which lists an established one only; the same question afterwards finds it served."""
+    names = ("here.example.com", "missing.example.com")
+    manifest = "".join(
+        "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        f"metadata:\n  name: {name}\nspec: {{}}\n"
+        for name in names
+    )
+    served = [{"resource": "here", "responseKind": {"kind": "Here"}, "scope": "Namespaced"}]
+
+    def get(path: str, accept: str) -> dict[str, Any]:
+        items = [{"metadata": {"name": "example.com"}, "versions": [{"version": "v1", "resources": served}]}]
+        return {"kind": "APIGroupDiscoveryList", "items": items if path == "/apis" else []}
+
+    client: Any = _Cluster({"manifest": manifest})
+    client.discovery = Discovery(get)
+    monkeypatch.setattr(_helm_release, "find", lambda *_: {"name": "a", "namespace": "s", "secret": "x"})
+    wanted = [{"name": "a", "namespace": "s"}]
+    assert [target.name for target in _ready.of_releases(client, wanted)] == ["missing.example.com"]
+    served.append({"resource": "missing", "responseKind": {"kind": "Missing"}, "scope": "Cluster"})
+    client.discovery.forget()
+    assert not _ready.of_releases(client, wanted)
