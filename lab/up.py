@@ -201,7 +201,7 @@ class Start:
 
     def _rancher(self) -> None:
         client = self._client("rancher")
-        rancher_start.token(self.lab, client)
+        rancher_start.make_tokens(self.lab, client)
         rancher_start.register(self.lab, client)
         for program in rancher_start.programs(self.lab):
             self._start(program)

@@ -16,14 +16,19 @@ from lab.settings import REPOSITORY
 SOURCES = Path(__file__).parent
 # what upstream's chart refuses, the stand-in refuses too, where upstream's schema of values is at hand
 VALUES = REPOSITORY.parent / "shared" / "chart-values"
-# chart: (API groups whose CRDs it brings, when it installs them, when it keeps them)
+# chart: (API groups whose CRDs it brings, when it installs them, when it keeps them); without a condition they lie in
+# the chart's folder crds/, which Helm installs from and never upgrades
 CRDS = {
     "cert-manager": (
         ("cert-manager.io", "acme.cert-manager.io"),
         "or .Values.crds.enabled .Values.installCRDs",
         ".Values.crds.keep",
     ),
+    "cloudnative-pg": (("postgresql.cnpg.io",), ".Values.crds.create", "true"),
     "external-secrets": (("external-secrets.io",), ".Values.installCRDs", "false"),
+    "mariadb-operator-crds": (("k8s.mariadb.com",), "true", "false"),
+    "plugin-barman-cloud": (("barmancloud.cnpg.io",), ".Values.crds.create", "true"),
+    "redis-operator": (("redis.redis.opstreelabs.in",), "", ""),
 }
 LABELS = """
     app: {{ .Chart.Name }}
@@ -44,10 +49,11 @@ def build_charts(destination: Path) -> list[str]:
         shutil.copytree(source, fresh)
         if source.name in CRDS:
             groups, wanted, keep = CRDS[source.name]
-            (fresh / "templates" / "crds").mkdir()
+            folder = fresh / ("templates/crds" if wanted else "crds")
+            folder.mkdir(parents=True)
             for crd in schemas.collect(groups)[0]:
-                file = fresh / "templates" / "crds" / f"{crd['metadata']['name']}.yaml"
-                file.write_text(template(crd, wanted, keep))
+                text = template(crd, wanted, keep) if wanted else yaml.dump(crd, width=1000, Dumper=_DUMPER)
+                (folder / f"{crd['metadata']['name']}.yaml").write_text(text)
         schema = VALUES / source.name / "values.schema.json"
         if schema.exists():
             shutil.copy(schema, fresh)

@@ -137,6 +137,8 @@ class Server:
         try:
             if path == "/v3" or path.startswith("/v3/"):
                 return v3.answer(self.state, call)
+            if path.startswith("/v1/") and user != settings.USER:
+                return v3.error(403, "Forbidden", "the lab's /v1 knows its administrator only")
             if path.startswith("/v1/"):
                 return v1.answer(self.steve, call)
         except Refused as refused:

@@ -25,6 +25,8 @@ VERSION = "v2.13.1"
 USER = "user-lab01"  # the one administrator, as lab/manifests/objects/rancher.yaml has it
 GROUPS = ("system:authenticated", "system:cattle:authenticated")
 TOKEN = "token-lab01"
+SCALER = "user-lab02"  # the cluster autoscaler's, who has no rights but those that the platform gives it
+SCALER_TOKEN = "token-lab02"
 TOKEN_DAYS = 90
 
 HARVESTER = "harvester"
@@ -103,6 +105,10 @@ class Files:
     @property
     def token(self) -> Path:
         return self.directory / "rancher-token"
+
+    @property
+    def scaler_token(self) -> Path:
+        return self.directory / "rancher-autoscaler-token"
 
     @property
     def faults(self) -> Path:

@@ -8,6 +8,7 @@ import datetime
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from lab import pki
 from lab.kube import Client
@@ -30,18 +31,23 @@ def prepare(lab: Lab) -> None:
     pki.write(files.times, settings.times_from_environment(os.environ).encode(), 0o644)
 
 
-def token(lab: Lab, client: Client) -> None:
-    """The installer's token, made once a lab."""
+def make_tokens(lab: Lab, client: Client) -> None:
+    """The installer's and the autoscaler's, made once a lab."""
     files = settings.Files.of(lab)
-    path = f"{tokens.PATH}/{settings.TOKEN}"
+    _token(client, files.token, settings.TOKEN, settings.USER, "The lab's installer")
+    _token(client, files.scaler_token, settings.SCALER_TOKEN, settings.SCALER, "The cluster autoscaler")
+
+
+def _token(client: Client, file: Path, name: str, user: str, description: str) -> None:
+    path = f"{tokens.PATH}/{name}"
     found = client.get(path)
-    if found and files.token.exists() and tokens.accepts(found, files.token.read_text().strip()):
+    if found and file.exists() and tokens.accepts(found, file.read_text().strip()):
         return
     if found:
         client.delete(path)
-    made, secret = tokens.make(settings.TOKEN, datetime.timedelta(days=settings.TOKEN_DAYS), "The lab's installer")
+    made, secret = tokens.make(name, datetime.timedelta(days=settings.TOKEN_DAYS), description, user=user)
     client.request("POST", tokens.PATH, made)
-    pki.write(files.token, f"{settings.TOKEN}:{secret}\n".encode(), 0o600)
+    pki.write(file, f"{name}:{secret}\n".encode(), 0o600)
 
 
 def register(lab: Lab, client: Client) -> None:

@@ -39,7 +39,9 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def make(name: str, ttl: datetime.timedelta, description: str, *, kind: str = "") -> tuple[Object, str]:
+def make(
+    name: str, ttl: datetime.timedelta, description: str, *, user: str = settings.USER, kind: str = ""
+) -> tuple[Object, str]:
     """A token object and its secret. A time to live of nothing never expires."""
     secret = word(54)
     began = now()
@@ -49,12 +51,12 @@ def make(name: str, ttl: datetime.timedelta, description: str, *, kind: str = ""
         "metadata": {
             "name": name,
             "labels": {
-                "authn.management.cattle.io/token-userId": settings.USER,
+                "authn.management.cattle.io/token-userId": user,
                 **({"authn.management.cattle.io/kind": kind} if kind else {}),
             },
         },
         "authProvider": "local",
-        "userId": settings.USER,
+        "userId": user,
         "description": description,
         "ttl": int(ttl.total_seconds() * 1000),
         "expiresAt": stamp(began + ttl) if ttl else "",
@@ -121,9 +123,9 @@ def shown(token: Object, base: str, moment: datetime.datetime | None = None) -> 
     }
 
 
-def from_request(body: Mapping[str, Any]) -> tuple[Object, str]:
+def from_request(body: Mapping[str, Any], user: str) -> tuple[Object, str]:
     ttl = datetime.timedelta(milliseconds=float(body.get("ttl") or 0))
-    token, secret = make(f"token-{word(5)}", ttl, str(body.get("description", "")))
+    token, secret = make(f"token-{word(5)}", ttl, str(body.get("description", "")), user=user)
     if body.get("clusterId"):
         token["clusterName"] = str(body["clusterId"])
     return token, secret

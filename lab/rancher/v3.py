@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lab.kube import Object
-from lab.rancher import tokens
+from lab.rancher import settings, tokens
 from lab.rancher.http import Answer
 from lab.rancher.state import State, connected
 
@@ -56,6 +56,8 @@ def answer(state: State, call: Call) -> Answer:
     kind, name = (*words, "", "")[:2]
     if len(words) > 2:
         return error(404, "NotFound", "not found")
+    if call.user != settings.USER and kind not in {"", "tokens", "token"}:
+        return error(403, "Forbidden", f"{kind} is forbidden: only its tokens are shown to {call.user} here")
     match kind:
         case "clusters" | "cluster":
             return _clusters(state, call, name)
@@ -120,7 +122,7 @@ def _kubeconfig(state: State, call: Call, cluster: Object) -> Answer:
     """Each call makes another token."""
     ttl = datetime.timedelta(days=KUBECONFIG_DAYS)
     name = f"kubeconfig-{call.user}{tokens.word(5)}"
-    token, secret = tokens.make(name, ttl, "Kubeconfig token", kind="kubeconfig")
+    token, secret = tokens.make(name, ttl, "Kubeconfig token", user=call.user, kind="kubeconfig")
     token["clusterName"] = cluster["metadata"]["name"]
     state.mint(token)
     title = (cluster.get("spec") or {}).get("displayName") or cluster["metadata"]["name"]
@@ -147,17 +149,18 @@ def _kubeconfig(state: State, call: Call, cluster: Object) -> Answer:
 
 def _tokens(state: State, call: Call, name: str) -> Answer:
     if call.method == "GET" and not name:
-        shown = [tokens.shown(item, call.base) for item in state.all_tokens()]
+        own = [item for item in state.all_tokens() if item.get("userId") == call.user]
+        shown = [tokens.shown(item, call.base) for item in own]
         wanted = call.query.get("description")
         return _collection(call, "token", [item for item in shown if wanted in (None, item["description"])])
     if call.method == "POST" and not name:
-        token, secret = tokens.from_request(call.json())
+        token, secret = tokens.from_request(call.json(), call.user)
         made = state.mint(token)
         state.audit.write("create", call.uri, call.user, "tokens", made["metadata"]["name"], 201)
         text = f"{made['metadata']['name']}:{secret}"
         return Answer(201, {**tokens.shown(made, call.base), "token": text})
     found = state.token(name)
-    if found is None:
+    if found is None or found.get("userId") != call.user:
         return error(404, "NotFound", f'tokens.management.cattle.io "{name}" not found')
     if call.method == "GET":
         return Answer(200, tokens.shown(found, call.base))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_kube import KUBERNETES_OPTIONS
@@ -18,6 +19,8 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors im
 from ansible_collections.harvester_rke2.platform.plugins.modules.charts import ARGUMENTS
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts as charts
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_templates import Renderer
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _HelmFailed(Exception):
@@ -73,6 +76,7 @@ class ActionModule(ActionBase):
             values=values,
             create_namespace=option["create_namespace"],
             local=local,
+            upgrade_crds=option["upgrade_crds"],
         )
 
     def _values(self, option: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -124,6 +128,8 @@ class ActionModule(ActionBase):
             self._recover(chart, status, arguments)
             entry["recovered"] = status
         exists = bool(live) and status not in charts.PENDING_INSTALL
+        if exists and chart.upgrade_crds:
+            self._upgrade_crds(chart, arguments)
         self._deploy(chart, exists, arguments)
         entry["result"] = "upgraded" if exists else "installed"
         kept = {"name": chart.name, "namespace": chart.namespace, "digest": digest}
@@ -144,13 +150,26 @@ class ActionModule(ActionBase):
         if exists and not said.get("changed"):
             # The module compares version and values, and so does not see that the content of a chart on disk, or the
             # manifest of a rolled-back release, is another one.
-            version = [] if chart.local else ["--version", chart.version]
-            if not chart.local and not chart.repository.startswith("oci://"):
-                version += ["--repo", chart.repository]
-            words = ["upgrade", chart.name, chart.reference, *version, "--values", "-", "--reset-values"]
+            words = ["upgrade", chart.name, *chart.source, "--values", "-", "--reset-values"]
             self._helm(
                 [*words, "--timeout", f"{arguments['timeout']}s"], chart, arguments, stdin=json.dumps(chart.values)
             )
+
+    def _upgrade_crds(self, chart: charts.Chart, arguments: Mapping[str, Any]) -> None:
+        """What Helm installs from a chart's folder `crds/` it never touches again."""
+        shown = self._helm(["show", "crds", *chart.source], chart, arguments)
+        definitions = [found for found in yaml.load_all(shown["stdout"], Loader=_LOADER) if found]
+        self._module(
+            "harvester_rke2.platform.bundle",
+            {
+                **self._connection_of(arguments),
+                "objects": definitions,
+                "sources": [f"crds/ of {chart.chart} {chart.version}"] * len(definitions),
+                "take_over": ["helm"],
+                "wait": True,
+                "wait_timeout": 30,
+            },
+        )
 
     def _recover(self, chart: charts.Chart, status: str, arguments: Mapping[str, Any]) -> None:
         """Helm refuses to touch a release whose last operation was killed."""
@@ -163,12 +182,12 @@ class ActionModule(ActionBase):
 
     def _helm(
         self, words: list[str], chart: charts.Chart, arguments: Mapping[str, Any], *, stdin: str | None = None
-    ) -> None:
+    ) -> dict[str, Any]:
         connection = []
         for flag, value in (("--kubeconfig", arguments["kubeconfig"]), ("--kube-context", arguments["context"])):
             connection += [flag, value] if value else []
         argv = [arguments["binary"], *words, "--namespace", chart.namespace, *connection]
-        self._module("ansible.builtin.command", {"argv": argv, "stdin": stdin})
+        return self._module("ansible.builtin.command", {"argv": argv, "stdin": stdin})
 
     @staticmethod
     def _connection_of(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,12 @@ class LookupModule(LookupBase):
             "objects": (role / "templates" / "objects").is_dir(),
         }
 
+    def _may_be_of(self, phase: int | None, role: Path) -> bool:
+        """Whether it is worth templating: nearly every description says its phase as a plain number."""
+        said = read(role / "meta" / "service.yml", self._loader)
+        said = said.get("phase") if isinstance(said, dict) else None
+        return phase is None or not isinstance(said, int) or said == phase
+
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         """Return the descriptions."""
         self.set_options(var_options=variables, direct=kwargs)
@@ -132,6 +138,10 @@ class LookupModule(LookupBase):
             )
         known = dict(variables or {})
         enabled = {name: self._enabled(roles[name], known) for name in terms or roles}
-        services = [self._describe(roles[name], on, known) for name, on in enabled.items() if on or terms]
+        services = [
+            self._describe(roles[name], on, known)
+            for name, on in enabled.items()
+            if (on or terms) and self._may_be_of(phase, roles[name])
+        ]
         wanted = [service for service in services if phase is None or service["phase"] == phase]
         return sorted(wanted, key=lambda service: (service["phase"], service["name"]))

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import _helm_release as helm
 from ._applyset import ID, NAMESPACE
 from ._errors import PlatformError, Unreachable
-from ._kube_client import ApiError, KubeClient
+from ._kube_client import ApiError, KubeClient, UnknownKind
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -33,13 +33,15 @@ NOTHING: dict[str, Any] = {
     "storage_classes": [],
     "nodes": 0,
     "node_labels": {},
+    "objects": [],
     "root_ca_certificate": "",
     "harvester_why": "",
     "harvester_host": "",
+    "rancher_tokens": {},
 }
 
 
-def read(client: KubeClient, *, renewable: bool = False) -> dict[str, Any]:
+def read(client: KubeClient, kinds: Iterable[Mapping[str, str]] = (), *, renewable: bool = False) -> dict[str, Any]:
     """Everything about the cluster itself; it is unreachable rather than a failure when nothing answers.
 
     ``renewable`` says that this run makes a new kubeconfig: then one that is refused is as good as none.
@@ -60,6 +62,7 @@ def read(client: KubeClient, *, renewable: bool = False) -> dict[str, Any]:
         "_crds": _crds,
         "storage_classes": _storage_classes,
         "node_labels": _node_labels,
+        "objects": lambda client: _objects(client, kinds),
     }
     try:
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -127,6 +130,19 @@ def _storage_classes(client: KubeClient) -> list[dict[str, Any]]:
 def _node_labels(client: KubeClient) -> dict[str, dict[str, str]]:
     answer = client.request("GET", "/api/v1/nodes", accept=_METADATA)
     return {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in answer.get("items") or []}
+
+
+def _objects(client: KubeClient, kinds: Iterable[Mapping[str, str]]) -> list[str]:
+    found = []
+    for wanted in kinds:
+        try:
+            path = client.resource(wanted["api_version"], wanted["kind"]).path()
+        except UnknownKind:
+            continue
+        for item in client.request("GET", path, accept=_METADATA).get("items") or []:
+            about = item["metadata"]
+            found.append(f"{wanted['kind']} {about.get('namespace', '')}/{about['name']}")
+    return sorted(found)
 
 
 def root_ca(client: KubeClient, namespace: str, name: str) -> str:

@@ -40,6 +40,7 @@ _CHART: Spec = {
     "values": _text(),
     "extra_values": {"type": "dict", "default": {}},
     "ready": _text(choices=["ready", "running"], default="ready"),
+    "upgrade_crds": {"type": "bool", "default": False},
 }
 
 _SECRET: Spec = {
@@ -150,6 +151,8 @@ _LEFT_TO: Spec = {
     "manager": _text(required=True),
 }
 
+_KIND: Spec = {"api_version": _text(required=True), "kind": _text(required=True)}
+
 _CHECK: Spec = {"that": {"type": "bool", "required": True}, "message": _text(required=True)}
 
 DESCRIPTION: Spec = {
@@ -178,6 +181,8 @@ DESCRIPTION: Spec = {
     "backup": _list_of(_BACKUP),
     "left_to": _list_of(_LEFT_TO),
     "waits_for": _list_of(_REFERENCE),
+    # Kinds whose objects only this service can run, and end: while there is one, it is not removed.
+    "operates": _list_of(_KIND),
     # What must hold between this role's variables; a false one refuses the configuration with its message.
     "checks": _list_of(_CHECK),
 }

@@ -9,7 +9,8 @@ import base64
 import binascii
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ._errors import PlatformError
@@ -17,6 +18,10 @@ from ._kube_client import MERGE, ApiError, KubeClient
 from ._yaml import LOADER, yaml
 
 DIGEST = "platform.harvester-rke2.io/digest"
+CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+_MARK = re.compile(r"^---.*$", re.MULTILINE)
+_DEFINITION = re.compile(r"^kind: CustomResourceDefinition\s*$", re.MULTILINE)
+_NAME = re.compile(r"""^metadata:\n(?:  .*\n)*?  name: ["']?([a-z0-9.-]+)["']?\s*$""", re.MULTILINE)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -69,7 +74,7 @@ def objects(client: KubeClient, release: Mapping[str, Any]) -> list[dict[str, An
     try:
         packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
         content = json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
-        documents = list(yaml.load_all(content["manifest"], Loader=LOADER))
+        documents = list(_documents(content["manifest"]))
     except (KeyError, ValueError, binascii.Error, gzip.BadGzipFile, yaml.YAMLError) as exc:
         raise PlatformError(doing, f"its Secret cannot be decoded ({type(exc).__name__})") from None
     result = []
@@ -86,6 +91,16 @@ def objects(client: KubeClient, release: Mapping[str, Any]) -> list[dict[str, An
             meta["namespace"] = release["namespace"]
         result.append(document)
     return result
+
+
+def _documents(manifest: str) -> Iterator[Any]:
+    """The manifest's documents; of a definition only what it is: schemas are most of a big manifest, and cost time."""
+    for text in _MARK.split(manifest):
+        name = _NAME.search(text) if _DEFINITION.search(text) else None
+        if name is None:
+            yield from yaml.load_all(text, Loader=LOADER)
+        else:
+            yield {"apiVersion": CRD[0], "kind": CRD[1], "metadata": {"name": name[1]}}
 
 
 def annotate(client: KubeClient, namespace: str, name: str, digest: str, *, check: bool) -> bool:

@@ -82,6 +82,14 @@ class Discovery:
                 self._load()
             return self._preferred.get((group, kind))
 
+    def serves(self, definition: str) -> bool:
+        """Whether the kind of a definition, <plural>.<group>, is served: only an established one is."""
+        plural, _, group = definition.partition(".")
+        with self._lock:
+            if not self._complete:
+                self._load()
+            return any(found.plural == plural and found.group == group for found in self._known.values())
+
     def forget(self) -> None:
         """Ask again at the next miss (a CRD has been made, or one has gone)."""
         with self._lock:

@@ -23,8 +23,11 @@ _MONTH = 30 * 24 * 60  # what Rancher has where nobody has set it
 class Rancher:
     """One Rancher server as the holder of one token."""
 
-    def __init__(self, url: str, token: str, ca: str = "", *, attempts: int = 6) -> None:
+    def __init__(
+        self, url: str, token: str, ca: str = "", *, attempts: int = 6, variable: str = "platform_rancher_token"
+    ) -> None:
         self.url, self._token, self._ca, self._attempts = url.rstrip("/"), token, ca, attempts
+        self._variable = variable
         self.client = KubeClient(direct(self.url, token, ca), attempts=attempts)
         self._clusters: dict[str, KubeClient] = {}
 
@@ -73,20 +76,32 @@ class Rancher:
 
     def token_days(self, now: datetime.datetime | None = None) -> float | None:
         """Days until the token ends; None for one that does not, or that may not look at itself."""
-        name = self._token.partition(":")[0]
         try:
-            token = self._get(f"/v3/tokens/{quote(name, safe='')}", "Reading the token")
+            return days_left(self.own_token(), now)
         except ApiError as exc:
             if exc.status in (403, 404):
                 return None
             raise
-        if token.get("expired"):
-            return 0.0
-        ends = str(token.get("expiresAt") or "")
-        if not ends:
-            return None
-        moment = datetime.datetime.fromisoformat(ends.replace("Z", "+00:00"))
-        return (moment - (now or datetime.datetime.now(datetime.UTC))).total_seconds() / 86400
+
+    def own_token(self) -> dict[str, Any]:
+        """The token's own entry, which has its user but not its secret."""
+        name = self._token.partition(":")[0]
+        return self._get(f"/v3/tokens/{quote(name, safe='')}", f"Reading the token of {self._variable}")
+
+    def holder(self) -> dict[str, Any]:
+        """Who works with this token (`user`), and for how many days (`days`, -1 without an end)."""
+        doing = f"Reading the token of {self._variable} in Rancher {self.url}"
+        mend = f"As the user it is for, make a key without a scope under Account & API Keys, and set {self._variable}."
+        try:
+            token = self.own_token()
+        except ApiError as exc:
+            if exc.status in (403, 404):
+                raise PlatformError(doing, f"its user may not read it (HTTP {exc.status})", mend) from exc
+            raise
+        if token.get("clusterId"):
+            raise PlatformError(doing, f"it is for the cluster {token['clusterId']} only", mend)
+        days = days_left(token)
+        return {"user": str(token["userId"]), "days": -1.0 if days is None else round(days, 1)}
 
     def kubeconfig_minutes(self) -> int:
         """How long Rancher lets the token of a kubeconfig live; 0 is for ever."""
@@ -145,7 +160,7 @@ class Rancher:
                     f"{doing} ({self.url})",
                     "Rancher does not take the token (HTTP 401)",
                     "It has expired, was deleted, or is of another Rancher: make one under Account & API Keys, and set "
-                    "platform_rancher_token.",
+                    f"{self._variable}.",
                 ) from exc
             raise
         if not isinstance(answer, dict):
@@ -153,3 +168,14 @@ class Rancher:
                 f"{doing} ({self.url})", "what answers is not Rancher's API", "Correct platform_rancher_url."
             )
         return answer
+
+
+def days_left(token: Mapping[str, Any], now: datetime.datetime | None = None) -> float | None:
+    """Days until a token ends; None for one that does not."""
+    if token.get("expired"):
+        return 0.0
+    ends = str(token.get("expiresAt") or "")
+    if not ends:
+        return None
+    moment = datetime.datetime.fromisoformat(ends.replace("Z", "+00:00"))
+    return (moment - (now or datetime.datetime.now(datetime.UTC))).total_seconds() / 86400

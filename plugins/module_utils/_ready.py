@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,27 +202,37 @@ def containers_run(obj: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) ->
 
 
 def of_applysets(client: KubeClient, names: Iterable[str]) -> list[Target]:
-    result = []
-    for name in names:
+    def one(name: str) -> list[Target]:
         found = ApplySet.read(client, name)
         if not found.exists:
             raise PlatformError(
                 f"Looking for the objects of '{name}'", "nothing has been deployed by this name", "Deploy it first."
             )
-        for kind in sorted(found.kinds):
-            result += [Target.of(obj) for obj in found.members(client, kind) or []]
-    return result
+        return [Target.of(obj) for kind in sorted(found.kinds) for obj in found.members(client, kind) or []]
+
+    return _all_at_once(one, names)
+
+
+def _all_at_once(one: Callable[[Any], list[Target]], wanted: Iterable[Any]) -> list[Target]:
+    """A phase has a dozen of them, each some requests long."""
+    with ThreadPoolExecutor(8) as pool:
+        return [target for found in pool.map(one, list(wanted)) for target in found]
 
 
 def of_releases(client: KubeClient, releases: Iterable[Mapping[str, Any]]) -> list[Target]:
-    result = []
     workloads = ("Deployment", "StatefulSet", "DaemonSet")
-    for wanted in releases:
+
+    def one(wanted: Mapping[str, Any]) -> list[Target]:
         release = helm.find(client, wanted["namespace"], wanted["name"])
         running = bool(wanted.get("running"))
-        for obj in helm.objects(client, release):
-            result.append(Target.of(obj, running=running and obj["kind"] in workloads))
-    return result
+        return [
+            Target.of(obj, running=running and obj["kind"] in workloads)
+            for obj in helm.objects(client, release)
+            # A list of all definitions is megabytes; of those that are served nothing more is to be known.
+            if (obj["apiVersion"], obj["kind"]) != helm.CRD or not client.discovery.serves(obj["metadata"]["name"])
+        ]
+
+    return _all_at_once(one, releases)
 
 
 def timed_out(not_ready: Sequence[Mapping[str, Any]], total: int, seconds: float) -> PlatformError:

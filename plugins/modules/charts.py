@@ -60,6 +60,12 @@ options:
         description: Let helm create the namespace.
         type: bool
         default: false
+      upgrade_crds:
+        description:
+          - Apply the definitions of the chart's folder C(crds/) before an upgrade. Helm installs them, and never
+            upgrades them.
+        type: bool
+        default: false
       ready:
         description: For M(harvester_rke2.platform.ready), which takes it from the same description.
         type: str
@@ -175,6 +181,7 @@ ARGUMENTS: dict[str, Any] = {
             "values": {"type": "raw"},
             "extra_values": {"type": "dict", "default": {}},
             "create_namespace": {"type": "bool", "default": False},
+            "upgrade_crds": {"type": "bool", "default": False},
             "ready": {"type": "str", "choices": ["ready", "running"], "default": "ready"},
         },
     },

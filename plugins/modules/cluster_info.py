@@ -16,6 +16,8 @@ description:
     M(harvester_rke2.platform.charts) keeps), so that no role has to ask again.
   - A cluster that does not exist or does not answer is no failure but V(false) in C(reachable). A credential that is
     refused is a failure.
+  - Other tokens of Rancher are looked at too, so that one which has ended is told at the start of a phase, not by what
+    works with it.
 options:
   harvester_kubeconfig:
     description:
@@ -34,6 +36,26 @@ options:
     description: CA that Rancher is verified with, as PEM text or as the path of a file with it.
     type: str
     default: ''
+  rancher_tokens:
+    description:
+      - Tokens of other users of Rancher, each under the name of the variable that it comes from. One that Rancher does
+        not take is a failure; one that ends within two weeks is warned about.
+    type: dict
+    default: {}
+  kinds:
+    description: Kinds whose objects are listed, each by C(api_version) and C(kind). One that is not served has none.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      api_version:
+        description: API version.
+        type: str
+        required: true
+      kind:
+        description: Kind.
+        type: str
+        required: true
   harvester_cluster:
     description: Name of Harvester in Rancher. Without it O(harvester_kubeconfig) is used.
     type: str
@@ -116,6 +138,10 @@ state:
       description: Storage classes by C(name), C(provisioner), C(default), C(expandable) and C(binding_mode).
       type: list
       elements: dict
+    objects:
+      description: Objects of O(kinds), each as kind, namespace and name.
+      type: list
+      elements: str
     root_ca_certificate:
       description: Certificate of the root CA (PEM), or an empty string.
       type: str
@@ -125,6 +151,11 @@ state:
     harvester_host:
       description: Address of Harvester's API behind Rancher; an empty string without O(rancher_url).
       type: str
+    rancher_tokens:
+      description: >-
+        By the names of O(rancher_tokens), who works with each (C(user)) and for how many days (C(days), V(-1) without
+        an end).
+      type: dict
 """
 
 from typing import Any
@@ -141,7 +172,14 @@ ARGUMENTS: dict[str, Any] = {
     "rancher_url": {"type": "str", "default": ""},
     "rancher_token": {"type": "str", "default": "", "no_log": True},
     "rancher_ca_certificate": {"type": "str", "default": ""},
+    "rancher_tokens": {"type": "dict", "default": {}, "no_log": True},
     "harvester_cluster": {"type": "str", "default": ""},
+    "kinds": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"api_version": {"type": "str", "required": True}, "kind": {"type": "str", "required": True}},
+    },
     "keys_namespace": {"type": "str", "default": "", "no_log": False},
     "root_ca_name": {"type": "str", "default": "root-ca"},
     "renewable": {"type": "bool", "default": False},
@@ -149,6 +187,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 # What has gone for good must be told soon: a fresh controller runs all phases in check mode.
 _ATTEMPTS = 3
+_WARN_DAYS = 14
 
 
 def execute(params: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +196,7 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
         _check_tools(params["helm_binary"])
     try:
         client = KubeClient.from_options(params, attempts=_ATTEMPTS)
-        state = info.read(client, renewable=params["renewable"])
+        state = info.read(client, params["kinds"], renewable=params["renewable"])
     except NoConnection as exc:
         state = {**info.NOTHING, "why": str(exc)}
     try:
@@ -180,6 +219,7 @@ def _harvester(params: dict[str, Any], state: dict[str, Any]) -> KubeClient | No
         rancher = Rancher.from_options(params, attempts=_ATTEMPTS)
         # Until Rancher answers the name stands for the id: a way that is closed must not turn into another one.
         state["harvester_host"] = rancher.address(params["harvester_cluster"])
+        state["rancher_tokens"] = _holders(params)
         cluster = rancher.cluster_id(params["harvester_cluster"])
         state["harvester_host"] = rancher.address(cluster)
         return rancher.kubernetes(cluster)
@@ -188,9 +228,33 @@ def _harvester(params: dict[str, Any], state: dict[str, Any]) -> KubeClient | No
     return None
 
 
+def _holders(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    url, ca = params["rancher_url"], params["rancher_ca_certificate"] or ""
+    return {
+        name: Rancher(url, token, ca, attempts=_ATTEMPTS, variable=name).holder()
+        for name, token in params["rancher_tokens"].items()
+    }
+
+
+def warnings(state: dict[str, Any]) -> list[str]:
+    """What does not stop a run, but will stop somebody later."""
+    return [
+        f"The token of {name} ends in {found['days']:.0f} days: make a new one for its user, and run phase 1 again."
+        for name, found in state["rancher_tokens"].items()
+        if 0 <= found["days"] < _WARN_DAYS
+    ]
+
+
 def main() -> None:
     module = kube_module(ARGUMENTS, supports_check_mode=True)
-    run(module, lambda: execute(module.params))
+
+    def tell() -> dict[str, Any]:
+        result = execute(module.params)
+        for sentence in warnings(result["state"]):
+            module.warn(sentence)
+        return result
+
+    run(module, tell)
 
 
 if __name__ == "__main__":

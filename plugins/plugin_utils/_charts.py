@@ -31,6 +31,15 @@ class Chart:
     values: Mapping[str, Any]
     create_namespace: bool = False
     local: str = ""
+    upgrade_crds: bool = False
+
+    @property
+    def source(self) -> list[str]:
+        """The same as helm's arguments."""
+        version = [] if self.local else ["--version", self.version]
+        if not self.local and not self.repository.startswith("oci://"):
+            version += ["--repo", self.repository]
+        return [self.reference, *version]
 
     @property
     def reference(self) -> str:

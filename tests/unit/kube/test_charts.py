@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.harvester_rke2.platform.plugins.module_utils import _helm_release
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import _helm_release, _ready
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_discovery import Discovery
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts
 
 CHART = _charts.Chart("vault", "vault", "https://charts.example.com", "vault", "1.0.0", {"a": {"b": 1}})
@@ -110,7 +111,7 @@ class _Cluster:
     def resource(self, api_version: str, kind: str) -> Any:
         if kind == "Gone":
             raise PlatformError("Looking", "gone")
-        return type("R", (), {"namespaced": kind != "Namespace"})
+        return type("R", (), {"namespaced": kind not in ("Namespace", "CustomResourceDefinition")})
 
 
 def test_the_manifest_of_a_release_becomes_objects() -> None:
@@ -118,9 +119,42 @@ def test_the_manifest_of_a_release_becomes_objects() -> None:
         "---\n# Source\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\n"
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n---\napiVersion: x/v1\nkind: Gone\nmetadata: {name: g}\n"
     )
+    manifest += (
+        "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        'metadata:\n  annotations:\n    a: b\n  name: "things.example.com"\n'
+        'spec: {a schema: never read, "as: this is no YAML}\n'
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndata:\n  a: |\n    kind: CustomResourceDefinition\n"
+    )
     release = {"name": "a", "namespace": "s", "secret": "x"}
     found = _helm_release.objects(_Cluster({"manifest": manifest}), release)  # type: ignore[arg-type]
     assert [(obj["kind"], obj["metadata"].get("namespace")) for obj in found] == [
         ("ConfigMap", "s"),
         ("Namespace", None),
+        ("CustomResourceDefinition", None),
+        ("ConfigMap", "s"),
     ]
+    assert found[2]["metadata"] == {"name": "things.example.com"}
+
+
+def test_a_definition_is_waited_for_only_while_it_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by discovery, which lists an established one only; the same question afterwards finds it served."""
+    names = ("here.example.com", "missing.example.com")
+    manifest = "".join(
+        "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        f"metadata:\n  name: {name}\nspec: {{}}\n"
+        for name in names
+    )
+    served = [{"resource": "here", "responseKind": {"kind": "Here"}, "scope": "Namespaced"}]
+
+    def get(path: str, accept: str) -> dict[str, Any]:
+        items = [{"metadata": {"name": "example.com"}, "versions": [{"version": "v1", "resources": served}]}]
+        return {"kind": "APIGroupDiscoveryList", "items": items if path == "/apis" else []}
+
+    client: Any = _Cluster({"manifest": manifest})
+    client.discovery = Discovery(get)
+    monkeypatch.setattr(_helm_release, "find", lambda *_: {"name": "a", "namespace": "s", "secret": "x"})
+    wanted = [{"name": "a", "namespace": "s"}]
+    assert [target.name for target in _ready.of_releases(client, wanted)] == ["missing.example.com"]
+    served.append({"resource": "missing", "responseKind": {"kind": "Missing"}, "scope": "Cluster"})
+    client.discovery.forget()
+    assert not _ready.of_releases(client, wanted)

@@ -177,6 +177,100 @@ def test_external_secrets(render: Render) -> None:
     assert "CustomResourceDefinition/clustersecretstores.external-secrets.io" in seen
 
 
+def definitions(seen: dict[str, Any]) -> set[str]:
+    return {name.partition("/")[2] for name in seen if name.startswith("CustomResourceDefinition/")}
+
+
+@needs_helm
+def test_cloudnative_pg(render: Render) -> None:
+    seen = render("cloudnative-pg", {"replicaCount": 2, "image": {"tag": "1.28.1"}})
+    assert {"Deployment/cloudnative-pg", "Service/cnpg-webhook-service"} <= set(seen)
+    assert {"ConfigMap/cnpg-controller-manager-config", "ConfigMap/cnpg-default-monitoring"} <= set(seen)
+    assert seen["Deployment/cloudnative-pg"]["spec"]["replicas"] == 2
+    (container,) = seen["Deployment/cloudnative-pg"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "ghcr.io/cloudnative-pg/cloudnative-pg:1.28.1"
+    assert {port["name"]: port["containerPort"] for port in container["ports"]}["metrics"] == 8080
+    assert {"clusters.postgresql.cnpg.io", "scheduledbackups.postgresql.cnpg.io"} <= definitions(seen)
+    assert not definitions(render("cloudnative-pg", {"crds": {"create": False}}))
+    render("cloudnative-pg", {"monitoring": {"podMonitorEnabled": True}}, refused="has no PodMonitor")
+
+
+@needs_helm
+def test_plugin_barman_cloud(render: Render) -> None:
+    seen = render("plugin-barman-cloud", {"certificate": {"duration": "24h"}})
+    assert seen["Service/barman-cloud"]["spec"]["ports"][0]["port"] == 9090
+    assert {"Issuer/selfsigned-issuer", "Certificate/barman-cloud-client", "Certificate/barman-cloud-server"} <= set(
+        seen
+    )
+    assert seen["Certificate/barman-cloud-server"]["spec"]["duration"] == "24h"
+    (container,) = seen["Deployment/plugin-barman-cloud"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.11.0"
+    assert definitions(seen) == {"objectstores.barmancloud.cnpg.io"}
+
+
+@needs_helm
+def test_redis_operator(render: Render, charts: Path) -> None:
+    gate = {"featureGates": {"GenerateConfigInInitContainer": True}}
+    seen = render("redis-operator", gate)
+    assert {"Deployment/redis-operator", "ServiceAccount/redis-operator", "ClusterRole/redis-operator"} <= set(seen)
+    assert not definitions(seen), "they are in crds/, which Helm installs and does not render"
+    assert "redisreplications.redis.redis.opstreelabs.in.yaml" in {file.name for file in charts.glob("*/crds/*")}
+    (container,) = seen["Deployment/redis-operator"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "quay.io/opstree/redis-operator:v0.24.0"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert {"name": "FEATURE_GATES", "value": "GenerateConfigInInitContainer=true"} in container["env"]
+    render("redis-operator", {"redisOperator": {"webhook": True}}, refused="has no webhook")
+
+
+@needs_helm
+def test_mariadb_operator(render: Render) -> None:
+    assert "mariadbs.k8s.mariadb.com" in definitions(render("mariadb-operator-crds", {}))
+    seen = render("mariadb-operator", {"webhook": {"ha": {"enabled": True}, "nodeSelector": {"a": "b"}}})
+    assert not definitions(seen)
+    parts = {"mariadb-operator", "mariadb-operator-webhook", "mariadb-operator-cert-controller"}
+    assert {name.partition("/")[2] for name in seen if name.startswith("Deployment/")} == parts
+    assert seen["Service/mariadb-operator-webhook"]["spec"]["ports"][0]["port"] == 443
+    assert seen["Deployment/mariadb-operator-webhook"]["spec"]["replicas"] == 3
+    assert seen["ConfigMap/mariadb-operator-env"]["data"]["RELATED_IMAGE_MARIADB"].endswith("mariadb:11.8.5")
+    render("mariadb-operator", {"crds": {"enabled": True}}, refused="has no definitions")
+    render("mariadb-operator", {"metrics": {"enabled": True}}, refused="nor ServiceMonitors")
+
+
+@needs_helm
+def test_cluster_autoscaler(render: Render) -> None:
+    values = {
+        "cloudProvider": "rancher",
+        "cloudConfigPath": "/config/cloud-config",
+        "autoDiscovery": {"clusterName": "lab"},
+        "extraArgs": {"scale-down-unneeded-time": "30m", "expander": "least-waste"},
+        "extraVolumeSecrets": {"config": {"mountPath": "/config", "items": [{"key": "a", "path": "b"}]}},
+        "extraEnv": {"SSL_CERT_DIR": "/ca"},
+    }
+    name = "cluster-autoscaler-rancher-cluster-autoscaler"
+    seen = render("cluster-autoscaler", values)
+    assert {f"Deployment/{name}", f"PodDisruptionBudget/{name}", f"ClusterRoleBinding/{name}"} <= set(seen)
+    assert seen[f"Service/{name}"]["spec"]["ports"][0]["port"] == 8085
+    pod = seen[f"Deployment/{name}"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == "registry.k8s.io/autoscaling/cluster-autoscaler:v1.34.2"
+    assert {
+        "--cloud-provider=rancher",
+        "--cloud-config=/config/cloud-config",
+        "--scale-down-unneeded-time=30m",
+        # the chart's own stay beside them
+        "--v=4",
+    } <= set(container["command"])
+    assert {"name": "SSL_CERT_DIR", "value": "/ca"} in container["env"]
+    assert container["volumeMounts"] == [{"name": "config", "mountPath": "/config", "readOnly": True}]
+    assert pod["volumes"] == [
+        {"name": "config", "secret": {"secretName": "config", "items": [{"key": "a", "path": "b"}]}}
+    ]
+    assert not render("cluster-autoscaler", {**values, "autoDiscovery": {}}), (
+        "as the real one, without a cluster's name"
+    )
+    render("cluster-autoscaler", {}, refused="knows only cloudProvider: rancher")
+
+
 def test_braces_in_a_schema_are_no_templates() -> None:
     crd = {"apiVersion": "v1", "kind": "K", "metadata": {"name": "n"}, "spec": {"description": "use {{ .x }} here"}}
     text = build.template(crd, ".Values.a", ".Values.b")

@@ -108,6 +108,8 @@ def run(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Run:
             "platform_kubeconfig": config,
             "platform_harvester_kubeconfig": config,
             "platform_helm_binary": right,
+            # Needed beside platform_rancher_url, which some of the files set.
+            "cluster_autoscaler_token": "token-scale:zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
             **fixture["variables"],
         }
     result = play(folder, PLAYBOOK, hosts)

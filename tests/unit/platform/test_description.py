@@ -120,6 +120,7 @@ def test_the_given_is_left_alone() -> None:
         ({"backup": [{"name": "b", "method": "rsync", "schedule": "x", "keep": 1}]}, "method must be one of"),
         ({"left_to": [{"kind": "Deployment", "fields": [".spec.replicas"]}]}, "missing required arguments: manager"),
         ({"waits_for": [{"kind": "Pod", "name": "p"}]}, "missing required arguments: api_version"),
+        ({"operates": [{"kind": "Cluster"}]}, "missing required arguments: api_version"),
         ({"checks": [{"that": "perhaps", "message": "m"}]}, "that"),
         ({"checks": [{"that": True}]}, "missing required arguments: message"),
     ],

@@ -174,7 +174,7 @@ def test_a_role_on_roles_path_does_not_replace_ours(answers: dict[str, Any]) -> 
 
 def test_an_unknown_name(answers: dict[str, Any]) -> None:
     """Those that there are, are named."""
-    expected = "No service is named nothing; the services are cert_manager, cloudnative_pg, external_secrets, harbor, "
+    expected = "No service is named nothing; the services are cert_manager, cluster_autoscaler, cnpg, "
     assert expected in answers["unknown"]
 
 

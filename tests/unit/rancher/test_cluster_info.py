@@ -165,6 +165,7 @@ def test_harvester_is_found_behind_rancher_or_keeps_its_name(rancher: Rancher, t
         **{"harvester_cluster": "harvester", "keys_namespace": "lab-keys", "root_ca_name": "root-ca"},
         "helm_binary": "",
         "renewable": False,
+        **{"rancher_tokens": {}, "kinds": []},
     }
     assert cluster_info.execute(wanted)["state"]["harvester_host"] == f"{rancher.url}/k8s/clusters/c-m-hvst"
     rancher.close()
@@ -183,6 +184,53 @@ def test_a_kubeconfig_of_a_cluster_that_has_gone_is_as_good_as_none(rancher: Ran
         _cluster_info.read(client)
     state = _cluster_info.read(client, renewable=True)
     assert not state["reachable"] and "HTTP 401" in state["why"]
+
+
+def looked_at(rancher: Rancher, token: str, folder: pathlib.Path) -> dict[str, Any]:
+    """What cluster_info says of the autoscaler's token."""
+    wanted = {
+        **{"kubeconfig": str(folder / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
+        **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
+        **{"harvester_cluster": "harvester", "keys_namespace": "", "root_ca_name": "root-ca"},
+        **{"rancher_tokens": {"cluster_autoscaler_token": token}, "kinds": []},
+    }
+    state: dict[str, Any] = cluster_info.execute(wanted)["state"]
+    return state
+
+
+def test_whose_another_token_is_and_when_it_ends(rancher: Rancher, tmp_path: pathlib.Path) -> None:
+    other = "token-other:" + "y" * 30
+    rancher.tokens.add(other)
+    rancher.token_fields = {"userId": "u-abc12", "expiresAt": ""}
+    state = looked_at(rancher, other, tmp_path)
+    assert state["rancher_tokens"] == {"cluster_autoscaler_token": {"user": "u-abc12", "days": -1.0}}
+    assert cluster_info.warnings(state) == []
+    ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3, minutes=1)
+    rancher.token_fields["expiresAt"] = ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+    (sentence,) = cluster_info.warnings(looked_at(rancher, other, tmp_path))
+    assert sentence.startswith("The token of cluster_autoscaler_token ends in 3 days: ")
+
+
+@pytest.mark.parametrize(
+    ("known", "fields", "words"),
+    [
+        (False, {}, r"does not take the token \(HTTP 401\).* set cluster_autoscaler_token"),
+        (
+            True,
+            {"userId": "u-abc12", "clusterId": "c-m-x"},
+            "it is for the cluster c-m-x only.* set cluster_autoscaler",
+        ),
+    ],
+)
+def test_another_token_that_will_not_do(
+    rancher: Rancher, tmp_path: pathlib.Path, known: bool, fields: dict[str, Any], words: str
+) -> None:
+    other = "token-other:" + "y" * 30
+    rancher.tokens |= {other} if known else set()
+    rancher.token_fields = fields
+    with pytest.raises(PlatformError, match=words) as caught:
+        looked_at(rancher, other, tmp_path)
+    assert other not in str(caught.value)
 
 
 def test_a_pool_without_a_number_is_one() -> None:
