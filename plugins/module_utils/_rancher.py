@@ -69,6 +69,21 @@ class Rancher:
         answer = self._get("/v3/settings/server-version", "Reading Rancher's version")
         return str(answer.get("value") or answer.get("default") or "")
 
+    def releases(self) -> list[str]:
+        """The versions of RKE2 that this Rancher can install; none where it does not say."""
+        try:
+            answer = self._get("/v1-rke2-release/releases", "Listing the versions of RKE2 that Rancher offers")
+        except ApiError as exc:
+            if exc.status in (403, 404):
+                return []
+            raise
+        return [str(entry.get("version") or entry.get("id")) for entry in answer.get("data") or []]
+
+    def delete_token(self, token: str) -> bool:
+        """Delete a token that was made for us; False if it was gone."""
+        name = token.partition(":")[0]
+        return self.client.delete(f"/v3/tokens/{quote(name, safe='')}")
+
     def token_days(self, now: datetime.datetime | None = None) -> float | None:
         """Days until the token ends; None for one that does not, or that may not look at itself."""
         name = self._token.partition(":")[0]

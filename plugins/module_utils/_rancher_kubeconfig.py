@@ -40,6 +40,17 @@ def why_not(path: str, server: str) -> str:
     return ""
 
 
+def minted(path: str, rancher: str) -> tuple[str, str]:
+    """The server of a kubeconfig, and its token if this Rancher has made that for a kubeconfig."""
+    try:
+        config = load(path)
+    except PlatformError:
+        return "", ""
+    token = config.token or ""
+    ours = config.server.startswith(f"{rancher}/k8s/clusters/") and token.startswith("kubeconfig-")
+    return config.server, token if ours else ""
+
+
 def completed(text: str, server: str, ca: str, doing: str) -> str:
     """Rancher's answer with the CA that Rancher is verified with, proved to be of use to a machine."""
     document: dict[str, Any] = yaml.load(text, Loader=LOADER)

@@ -16,7 +16,14 @@ description:
   - Rancher makes a new token for each kubeconfig that is asked for. So a file that is there is kept while its token is
     taken and its address is the cluster's.
   - A Rancher that does not answer is a failure, not a reason to make another token.
+  - With O(state=absent) the file's token is deleted in Rancher, then the file. A file that leads elsewhere, or whose
+    token was not made for a kubeconfig, is left alone.
 options:
+  state:
+    description: Whether the kubeconfig is kept or, with its token, removed.
+    type: str
+    choices: [present, absent]
+    default: present
   name:
     description: Name of the cluster.
     type: str
@@ -77,6 +84,7 @@ from ..module_utils._errors import PlatformError, Unreachable
 from ..module_utils._rancher import Rancher
 
 ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "name": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
 }
@@ -86,6 +94,8 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
     path, name = params["path"], params["name"]
     rancher = Rancher.from_options(params, attempts=3 if check else 6)
+    if params["state"] == "absent":
+        return _remove(rancher, path, check)
     doing = f"Fetching the kubeconfig of the cluster {name} from Rancher"
     try:
         cluster = rancher.cluster(name)
@@ -112,6 +122,17 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
         if left:
             raise PlatformError(doing, f"Rancher's answer does not work: {left}", "Look at Rancher's log.")
     return _result(path, server, why)
+
+
+def _remove(rancher: Rancher, path: str, check: bool) -> dict[str, Any]:
+    """The token first: without its file nobody would know it."""
+    server, token = files.minted(path, rancher.url)
+    if not token:
+        return {**_result(path, server, ""), "changed": False, "diff": {}}
+    if not check:
+        rancher.delete_token(token)
+        os.unlink(path)
+    return {**_result(path, server, "it is removed"), "diff": {"before": f"server: {server}\n", "after": ""}}
 
 
 def _result(path: str, server: str, why: str) -> dict[str, Any]:
