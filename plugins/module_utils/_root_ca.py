@@ -48,7 +48,7 @@ class RootStore:
     def archive(self, keys: str, *, check: bool) -> str:
         """Move the root CA of a cluster that is given up aside: first the copy, read back, then the original's removal.
 
-        It is named by the id of the Vault whose keys are beside it in the Secret ``keys``, or else by a piece of a digest.
+        It is named by the id of the Vault whose keys are beside it in the Secret ``keys``, or else by a digest.
         An expired or a damaged one is moved as it is: whoever needs it later can judge it.
         """
         folder = f"/api/v1/namespaces/{self.namespace}/secrets"
