@@ -23,5 +23,5 @@ class ActionModule(WaitingAction):
         result = super().run(tmp, task_vars)
         if result.get("failed") and result.get("waiting"):
             Display().warning(f"{result['msg']} They are left behind: look at the list at the end of this run.")
-            return {**result, "failed": False}
+            return {**result, "failed": False, "why": ""}
         return result

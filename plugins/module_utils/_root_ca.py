@@ -62,8 +62,8 @@ class RootStore:
         if check:
             return name
         kept = {"namespace": self.namespace, "name": name, "labels": found["metadata"].get("labels") or {}}
-        copy = {key: found[key] for key in ("apiVersion", "kind", "type", "data") if key in found}
-        copy = {"apiVersion": "v1", "kind": "Secret", **copy, "metadata": kept, "immutable": True}
+        copy: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": kept, "immutable": True}
+        copy |= {key: found[key] for key in ("type", "data")}
         try:
             self.client.create(copy, field_manager=FIELD_MANAGER)
         except ApiError as exc:

@@ -129,7 +129,6 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
             changed=bool(gone),
             released=gone,
             held=held,
-            why="",
         )
     return {"changed": bool(plan), "released": gone, "held": [], "why": "", "diff": diff}
 
