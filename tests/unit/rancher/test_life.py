@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 import pytest
+from ansible_collections.harvester_rke2.platform.plugins.action import rancher_cluster_upgraded as upgraded_action
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
     _cluster_release,
     _rancher_pool,
@@ -18,7 +19,10 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils._rancher i
 from ansible_collections.harvester_rke2.platform.plugins.modules import (
     cluster_release,
     rancher_cluster_remains,
+    rancher_cluster_upgraded,
+    rancher_cluster_version,
     rancher_kubeconfig,
+    rancher_pool,
 )
 from ansible_collections.harvester_rke2.platform.tests.unit.rancher.fake import TOKEN, Rancher
 
@@ -76,6 +80,27 @@ def test_members_of_etcd_are_counted_over_all_pools() -> None:
     with pytest.raises(PlatformError, match="etcd would have 6 members"):
         _rancher_pool.judge(two, "etcd", 3)
     assert _rancher_pool.judge(two, "controlplane", 5) == 3
+
+
+def test_what_the_autoscaler_does_between_read_and_write_is_kept(rancher: Rancher) -> None:
+    path = f"/k8s/clusters/local{FLEET}/lab"
+    there = cluster()
+    there["metadata"]["resourceVersion"] = "1"
+    rancher.objects[path] = there
+
+    def scale() -> None:
+        rancher.objects[path]["spec"]["rkeConfig"]["machinePools"][2]["quantity"] = 7
+
+    rancher.conflicts, rancher.after_conflict = 1, scale
+    connection = {"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""}
+    wanted = {**connection, "name": "lab", "pool": "general", "quantity": 6}
+    assert rancher_pool.execute(wanted, check=True)["changed"] and {verb for verb, _ in rancher.requests} == {"GET"}
+    assert rancher_pool.execute(wanted, check=False)["before"] == 4
+    sizes = {pool["name"]: pool["quantity"] for pool in rancher.objects[path]["spec"]["rkeConfig"]["machinePools"]}
+    assert sizes == {"controlplane": 3, "general": 6, "fixed": 7}
+    assert not rancher_pool.execute(wanted, check=False)["changed"]
+    writes = [target for verb, target in rancher.requests if verb == "PUT"]
+    assert len(writes) == 2 and all("fieldManager=harvester-rke2-platform-day2" in target for target in writes)
 
 
 # --- version
@@ -143,6 +168,107 @@ def test_two_of_three_control_planes_down_stops_and_one_does_not(rancher: Ranche
     assert "2 of 3 control-plane nodes are down (b is not Ready: Kubelet" in str(stopped.value)
     lone = looked(rancher, node("a", False, plane=True))
     _rancher_upgrade.judge_quorum("Upgrading", lone)
+
+
+SNAPSHOTS = "/apis/rke.cattle.io/v1/namespaces/fleet-default/etcdsnapshots"
+
+
+@pytest.fixture
+def settled(rancher: Rancher) -> Rancher:
+    """A cluster of two nodes with which everything is right, and a Rancher that makes snapshots."""
+    there = cluster()
+    there["metadata"] |= {"resourceVersion": "1", "generation": 1}
+    there["spec"] |= {"kubernetesVersion": "v1.34.8+rke2r2"}
+    there["spec"]["rkeConfig"]["machinePools"] = []
+    there["status"] = {"ready": True, "clusterName": "c-m-lab", "observedGeneration": 1, "conditions": []}
+    rancher.objects[f"/k8s/clusters/local{FLEET}/lab"] = there
+    rancher.put("local", "/apis/cluster.x-k8s.io/v1beta1/namespaces/fleet-default/machines")
+    rancher.put("local", SNAPSHOTS)
+    rancher.put("c-m-lab", "/api/v1/nodes", node("a", plane=True), node("b"))
+    rancher.put("c-m-lab", "/api/v1/namespaces/vault/pods")
+    rancher.objects["/v1-rke2-release/releases"] = {"data": [{"id": version} for version in OFFERED]}
+
+    def snapshot() -> None:
+        generation = (there["spec"]["rkeConfig"].get("etcdSnapshotCreate") or {}).get("generation")
+        file = {"status": "successful"}
+        item = {"metadata": {"name": f"s{generation}"}, "spec": {"clusterName": "lab"}, "snapshotFile": file}
+        other = {"metadata": {"name": f"o{generation}"}, "spec": {"clusterName": "other"}, "snapshotFile": file}
+        if generation:
+            rancher.put("local", SNAPSHOTS, item, other)
+
+    rancher.after_write = snapshot
+    return rancher
+
+
+def raised(rancher: Rancher, check: bool = False, **options: Any) -> dict[str, Any]:
+    connection = {"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""}
+    wanted = {"name": "lab", "version": "v1.34.9+rke2r1", "snapshot": True, "snapshot_timeout": 1}
+    return rancher_cluster_version.execute({**connection, **wanted, "vault_namespace": "vault", **options}, check)
+
+
+def test_etcd_is_snapshotted_and_then_the_version_alone_is_set(settled: Rancher) -> None:
+    before = copy.deepcopy(settled.objects[f"/k8s/clusters/local{FLEET}/lab"]["spec"])
+    assert raised(settled, check=True)["changed"] and {verb for verb, _ in settled.requests} == {"GET"}
+    done = raised(settled)
+    assert (done["changed"], done["before"], done["snapshot"]) == (True, "v1.34.8+rke2r2", "s1")
+    after = settled.objects[f"/k8s/clusters/local{FLEET}/lab"]["spec"]
+    before["rkeConfig"]["etcdSnapshotCreate"] = {"generation": 1}
+    assert after == {**before, "kubernetesVersion": "v1.34.9+rke2r1"}
+    assert not raised(settled)["changed"] and after["rkeConfig"]["etcdSnapshotCreate"] == {"generation": 1}
+
+
+def test_without_a_snapshot_the_version_stays(settled: Rancher) -> None:
+    settled.after_write = lambda: None
+    with pytest.raises(PlatformError, match=r"after 1 s there is none that succeeded \(none at all\)"):
+        raised(settled)
+    there = settled.objects[f"/k8s/clusters/local{FLEET}/lab"]["spec"]
+    assert there["kubernetesVersion"] == "v1.34.8+rke2r2"
+    assert raised(settled, snapshot=False)["snapshot"] == "" and there["kubernetesVersion"] == "v1.34.9+rke2r1"
+
+
+def test_a_cluster_that_is_not_whole_is_not_upgraded(settled: Rancher) -> None:
+    meta = {"name": "vault-1", "labels": {"vault-sealed": "true"}}
+    settled.put("c-m-lab", "/api/v1/namespaces/vault/pods", {"metadata": meta, "status": {"phase": "Running"}})
+    with pytest.raises(PlatformError, match="vault-1 is sealed"):
+        raised(settled)
+    settled.put("c-m-lab", "/api/v1/namespaces/vault/pods")
+    settled.put("c-m-lab", "/api/v1/nodes", node("a", plane=True), node("b", unschedulable=True))
+    with pytest.raises(PlatformError, match="not every node can take work: b is cordoned"):
+        raised(settled)
+    settled.put("c-m-lab", "/api/v1/nodes", node("a", plane=True))
+    settled.objects[f"/k8s/clusters/local{FLEET}/lab"]["status"]["ready"] = False
+    with pytest.raises(PlatformError, match="the cluster is not settled"):
+        raised(settled)
+    assert {verb for verb, _ in settled.requests} == {"GET"}
+
+
+def test_an_upgrade_is_done_when_all_nodes_have_it_and_stops_for_a_sealed_vault(settled: Rancher) -> None:
+    connection = {"rancher_url": settled.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""}
+    wanted = {"name": "lab", "version": "v1.34.9+rke2r1", "vault_namespace": "vault", "timeout": 0, "node_timeout": 1}
+    assert rancher_cluster_upgraded.execute({**connection, **wanted}, check=False)["done"]
+    older = node("c")
+    older["status"]["nodeInfo"]["kubeletVersion"] = "v1.34.8+rke2r2"
+    settled.put("c-m-lab", "/api/v1/nodes", node("a", plane=True), node("b", unschedulable=True), older)
+    with pytest.raises(PlatformError, match=r"2 of 3 nodes have v1.34.9\+rke2r1; b is cordoned") as waiting:
+        rancher_cluster_upgraded.execute({**connection, **wanted}, check=False)
+    assert waiting.value.data["waiting"] and waiting.value.data["behind"] == ["c"]
+    pod = {"metadata": {"name": "vault-1"}, "status": {"phase": "Running"}}
+    settled.put("c-m-lab", "/api/v1/namespaces/vault/pods", pod)
+    stopped = rancher_cluster_upgraded.execute({**connection, **wanted, "timeout": 60}, check=False)
+    assert stopped["sealed"] == ["vault-1"] and not stopped["done"]
+
+
+def test_a_node_that_stays_out_is_named_but_not_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    action = upgraded_action.ActionModule.__new__(upgraded_action.ActionModule)
+    arguments = {"name": "lab", "version": "v1.34.9+rke2r1", "node_timeout": 60}
+    moments = iter([0, 40, 80, 120, 145])
+    monkeypatch.setattr(upgraded_action.time, "monotonic", lambda: next(moments))
+    shown = {"progress": "1 of 3 nodes have v1.34.9+rke2r1"}
+    # 40 s of one node, then 65 s of another.
+    for out in ({"a": "is cordoned"}, {"a": "is cordoned"}, {"b": "is cordoned"}, {"b": "is not Ready: gone"}):
+        assert action.stop(arguments, {"out": out, **shown}) == ""
+    said = action.stop(arguments, {"out": {"b": "is not Ready: gone"}, **shown})
+    assert "the node b has not come back after 65 s: it is not Ready: gone (1 of 3" in said
 
 
 # --- the end
