@@ -47,6 +47,9 @@ def read(client: KubeClient) -> dict[str, Any]:
     except Unreachable as exc:
         return {**NOTHING, "server": client.config.server, "why": str(exc)}
     except ApiError as exc:
+        # Rancher's own answer for a cluster that it does not have, or not yet, or no longer.
+        if exc.status in (404, 502, 503, 504):
+            return {**NOTHING, "server": client.config.server, "why": str(exc)}
         raise _refused(doing, client, exc, "make a new kubeconfig (phase 0)") from None
     parts: dict[str, Callable[[KubeClient], Any]] = {
         "releases": _releases,

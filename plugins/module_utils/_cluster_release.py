@@ -13,25 +13,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from ._kube_client import ApiError, KubeClient
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Of RKE2, Rancher and the network: they go with the nodes.
 _SYSTEM_GROUPS = ("cattle.io", "cilium.io", "k8s.cni.cncf.io", "cluster.x-k8s.io", "kwok.x-k8s.io")
-_SYSTEM_SPACES = ("kube-", "cattle-", "fleet-", "default", "local", "cluster-fleet-")
+_SYSTEM_SPACES = ("kube-", "cattle-", "fleet-", "cluster-fleet-")
 _PAUSE = 1.0
-Found = dict[str, str]  # path of an object: what to call it
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An object that somebody must let go of."""
+
+    title: str
+    uid: str
+
+
+Found = dict[str, Holder]  # by path
+
+
+def _holder(kind: str, meta: Mapping[str, Any]) -> Holder:
+    name = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
+    return Holder(f"{kind} {name}", str(meta.get("uid") or ""))
 
 
 def addresses(client: KubeClient) -> Found:
-    items = client.list_all("/api/v1/services")["items"]
     found = {}
-    for item in items:
+    for item in client.list_all("/api/v1/services")["items"]:
         meta = item["metadata"]
         if (item.get("spec") or {}).get("type") == "LoadBalancer":
-            path = f"/api/v1/namespaces/{meta['namespace']}/services/{meta['name']}"
-            found[path] = f"Service {meta['namespace']}/{meta['name']}"
+            found[f"/api/v1/namespaces/{meta['namespace']}/services/{meta['name']}"] = _holder("Service", meta)
     return found
 
 
@@ -52,23 +67,25 @@ def waiting_for_operators(client: KubeClient) -> Found:
             meta = item["metadata"]
             if meta.get("finalizers"):
                 space = f"/namespaces/{meta['namespace']}" if meta.get("namespace") else ""
-                name = f"{meta['namespace']}/{meta['name']}" if space else meta["name"]
-                found[f"/apis/{group}/{version}{space}/{plural}/{meta['name']}"] = f"{title} {name}"
+                found[f"/apis/{group}/{version}{space}/{plural}/{meta['name']}"] = _holder(title, meta)
         return found
 
     with ThreadPoolExecutor(8) as pool:
-        return {path: title for found in pool.map(objects, kinds) for path, title in found.items()}
+        return {path: holder for found in pool.map(objects, kinds) for path, holder in found.items()}
 
 
 def spaces_with_claims(client: KubeClient) -> Found:
     """Whole namespaces, as for a claim alone its pod's owner would make another one; of the system's the claims."""
+    spaces = {item["metadata"]["name"]: item["metadata"] for item in client.list_all("/api/v1/namespaces")["items"]}
     found = {}
     for item in client.list_all("/api/v1/persistentvolumeclaims")["items"]:
-        space, name = item["metadata"]["namespace"], item["metadata"]["name"]
-        if space.startswith(_SYSTEM_SPACES):
-            found[f"/api/v1/namespaces/{space}/persistentvolumeclaims/{name}"] = f"PersistentVolumeClaim {space}/{name}"
+        meta = item["metadata"]
+        space = meta["namespace"]
+        if space.startswith(_SYSTEM_SPACES) or space in ("default", "local") or space not in spaces:
+            path = f"/api/v1/namespaces/{space}/persistentvolumeclaims/{meta['name']}"
+            found[path] = _holder("PersistentVolumeClaim", meta)
         else:
-            found[f"/api/v1/namespaces/{space}"] = f"Namespace {space}"
+            found[f"/api/v1/namespaces/{space}"] = _holder("Namespace", spaces[space])
     return found
 
 
@@ -77,9 +94,8 @@ def volumes(client: KubeClient) -> Found:
     found = {}
     for item in client.list_all("/api/v1/persistentvolumes")["items"]:
         if (item.get("spec") or {}).get("persistentVolumeReclaimPolicy") == "Delete":
-            found[f"/api/v1/persistentvolumes/{item['metadata']['name']}"] = (
-                f"PersistentVolume {item['metadata']['name']}"
-            )
+            path = f"/api/v1/persistentvolumes/{item['metadata']['name']}"
+            found[path] = _holder("PersistentVolume", item["metadata"])
     return found
 
 
@@ -93,29 +109,36 @@ STEPS: Mapping[str, Callable[[KubeClient], Found]] = {
 
 def planned(client: KubeClient) -> dict[str, list[str]]:
     """What would go, step by step."""
-    return {step: sorted(find(client).values()) for step, find in STEPS.items()}
+    return {step: sorted(holder.title for holder in find(client).values()) for step, find in STEPS.items()}
 
 
 def release(client: KubeClient, seconds: float) -> tuple[list[str], list[str]]:
-    """Delete step by step; returns what went and what still holds on when time is up."""
+    """Delete step by step; returns what went and what still holds on when time is up.
+
+    What comes back as another object of the same name is not waited for: somebody in the cluster makes it anew for
+    as long as he lives.
+    """
     deadline = time.monotonic() + seconds
     asked: Found = {}
     for find in STEPS.values():
-        while left := find(client):
-            for path, title in left.items():
+        while True:
+            found = find(client)
+            for path, holder in found.items():
                 if path not in asked:
-                    asked[path] = title
-                    _delete(client, path, find)
+                    asked[path] = holder
+                    if find is not volumes:
+                        _delete(client, path)
+            left = {path: holder for path, holder in found.items() if asked[path] == holder}
+            if not left:
+                break
             if time.monotonic() > deadline:
-                gone = [title for path, title in asked.items() if path not in left]
-                return sorted(gone), sorted(left.values())
+                gone = [holder.title for path, holder in asked.items() if path not in left]
+                return sorted(gone), sorted(holder.title for holder in left.values())
             time.sleep(_PAUSE)
-    return sorted(asked.values()), []
+    return sorted(holder.title for holder in asked.values()), []
 
 
-def _delete(client: KubeClient, path: str, find: Callable[[KubeClient], Found]) -> None:
-    if find is volumes:
-        return
+def _delete(client: KubeClient, path: str) -> None:
     try:
         client.delete(path)
     except ApiError as exc:

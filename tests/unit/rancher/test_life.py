@@ -293,6 +293,7 @@ def test_what_is_let_go_of_in_which_order(rancher: Rancher) -> None:
         {"metadata": {"namespace": "web", "name": "held", "finalizers": ["redisFinalizer"]}},
         {"metadata": {"namespace": "web", "name": "free"}},
     )
+    rancher.put(at, "/api/v1/namespaces", *({"metadata": {"name": name}} for name in ("vault", "web", "kube-system")))
     claims = [("vault", "data-vault-0"), ("vault", "data-vault-1"), ("kube-system", "logs")]
     rancher.put(
         at,
