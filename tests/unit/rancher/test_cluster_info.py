@@ -205,3 +205,13 @@ def test_nodes_say_why_they_are_not_ready(rancher: Rancher) -> None:
     conditions = [{"type": "Ready", "status": "False", "message": "cni plugin not initialized"}]
     rancher.put("c-m-lab", "/api/v1/nodes", {"metadata": {"name": "n1"}, "status": {"conditions": conditions}})
     assert _rancher_cluster.unready_nodes(client) == ["n1: cni plugin not initialized"]
+
+
+def test_a_cluster_that_rancher_no_longer_has_is_not_reachable_and_no_failure(rancher: Rancher) -> None:
+    wanted = {
+        **{"kubeconfig": None, "context": None, "host": f"{rancher.url}/k8s/clusters/c-m-gone", "api_key": TOKEN},
+        **{"ca_cert": None, "harvester_kubeconfig": None, "rancher_url": "", "rancher_token": ""},
+        **{"rancher_ca_certificate": "", "harvester_cluster": "", "keys_namespace": "", "root_ca_name": "root-ca"},
+    }
+    state = cluster_info.execute(wanted)["state"]
+    assert not state["reachable"] and "HTTP 404" in state["why"]
