@@ -16,7 +16,8 @@ from lab.rancher.downstream import Downstream
 from lab.rancher.guests import POOL
 from lab.rancher.loop import create, finalize, path, set_status
 from lab.rancher.pools import Pools, owned_by_other
-from lab.rancher.settings import FLEET
+from lab.rancher.settings import FLEET, RELEASES
+from lab.rancher.snapshots import Snapshots
 from lab.rancher.state import connected
 from lab.rancher.status import describe
 from lab.rancher.upgrade import Upgrades
@@ -37,7 +38,6 @@ from lab.rancher.world import (
 )
 
 log = logging.getLogger(__name__)
-RELEASE = re.compile(r"v1\.(3[0-9])\.\d+\+(rke2r|k3s)\d+")
 REFERENCE = re.compile(r"secret://([^:]+):(.+)")
 AUTHORIZED = ("v2prov-secret-authorized-for-cluster", "rke.cattle.io/object-authorized-for-clusters")
 
@@ -47,6 +47,7 @@ class Clusters:
         self.wipe = wipe
         self.pools = Pools()
         self.upgrades = Upgrades()
+        self.snapshots = Snapshots()
         self.downstream = Downstream()
         self.workers = ThreadPoolExecutor(6)
 
@@ -82,6 +83,7 @@ class Clusters:
         if not problem:
             self.pools.act(world, cluster)
             self.upgrades.act(world, cluster)
+            self.snapshots.act(world, cluster)
         status, up = describe(world, cluster, problem, self.upgrades)
         set_status(world.rancher, CLUSTERS, cluster, status)
         self._connect(world, identity, cluster, up)
@@ -140,12 +142,13 @@ class Clusters:
         kept = [one for one in meta.get("finalizers") or [] if one != CLUSTER_FINALIZER]
         finalize(world.rancher, CLUSTERS, cluster, kept)
         self.downstream.forget(world, cluster)
+        self.snapshots.forget(world, cluster)
 
 
 def problems(world: World, cluster: Object) -> Iterator[str]:
     """What Rancher's controllers find wrong, in conditions, long after the webhook let it pass."""
     version = str((cluster.get("spec") or {}).get("kubernetesVersion") or "")
-    if not RELEASE.fullmatch(version):
+    if version not in RELEASES:
         yield f"no release found for kubernetes version {version!r}"
     seen: set[str] = set()
     for pool in pools(cluster):

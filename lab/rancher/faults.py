@@ -27,6 +27,7 @@ KNOWN = {
     "rancher_silent": "seconds that Rancher answers nothing",
     "conflict_500": "how many of the next writes to Clusters and HarvesterConfigs are answered 500",
     "no_pool_label": "true, or a pool's name: new nodes lack workload-type",
+    "snapshot_fails": "true: snapshots of etcd fail",
     "credential_gone": "true: the cloud credential does not work",
 }
 

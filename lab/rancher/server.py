@@ -135,6 +135,8 @@ class Server:
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(head.words[1]).query))
         call = v3.Call(head.words[0], path, query, body, user, base(head.get("host")))
         try:
+            if path == "/v1-rke2-release/releases":
+                return v3.releases(call)
             if path == "/v3" or path.startswith("/v3/"):
                 return v3.answer(self.state, call)
             if path.startswith("/v1/") and user != settings.USER:

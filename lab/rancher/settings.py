@@ -21,6 +21,11 @@ WEBHOOK_PORT = 9443
 WEBHOOK = "rancher-webhook"
 WEBHOOK_NAMESPACE = "cattle-system"
 VERSION = "v2.13.1"
+# of RKE2, that this Rancher can install
+RELEASES = (
+    *("v1.33.12+rke2r1", "v1.34.7+rke2r1", "v1.34.8+rke2r1", "v1.34.8+rke2r2", "v1.34.9+rke2r1"),
+    *("v1.35.4+rke2r1", "v1.35.5+rke2r1", "v1.36.1+rke2r1"),
+)
 
 USER = "user-lab01"  # the one administrator, as lab/manifests/objects/rancher.yaml has it
 GROUPS = ("system:authenticated", "system:cattle:authenticated")
@@ -66,6 +71,7 @@ class Times:
     boot: float = 1.2  # until the guest's agent reports and Rancher's agent checks in
     join: float = 0.8  # until the plan is applied and the node is there
     upgrade: float = 0.8  # of one node to another version
+    snapshot: float = 0.5  # of etcd
     stop: float = 0.6  # a virtual machine's end
     orphan: float = 6.0  # how long the deletion of a machine is tried without a credential that works
     eviction: float = 1.0  # between two attempts to evict a pod that a budget protects

@@ -17,6 +17,7 @@ import yaml
 from lab.kube import Object
 from lab.rancher import settings, tokens
 from lab.rancher.http import Answer
+from lab.rancher.settings import RELEASES
 from lab.rancher.state import State, connected
 
 KUBECONFIG_DAYS = 30  # Rancher's setting kubeconfig-default-token-ttl-minutes
@@ -69,6 +70,11 @@ def answer(state: State, call: Call) -> Answer:
             links = {word: f"{call.base}/v3/{word}" for word in ("clusters", "tokens", "settings")}
             return Answer(200, {"type": "collection", "resourceType": "apiRoot", "links": links, "data": []})
     return error(404, "NotFound", "not found")
+
+
+def releases(call: Call) -> Answer:
+    """The versions of RKE2 that can be installed, from an API of their own."""
+    return _collection(call, "release", [{"id": one, "type": "release", "version": one} for one in RELEASES])
 
 
 def _collection(call: Call, kind: str, data: list[Any]) -> Answer:

@@ -53,7 +53,7 @@ def read(client: KubeClient, kinds: Iterable[Mapping[str, str]] = (), *, renewab
         return {**NOTHING, "server": client.config.server, "why": str(exc)}
     except ApiError as exc:
         # The kubeconfig of a cluster that has gone, or is not up yet, leads to a Rancher that is.
-        if exc.unconnected or (renewable and exc.status == 401):
+        if exc.unconnected or exc.status in (404, 502, 504) or (renewable and exc.status == 401):
             return {**NOTHING, "server": client.config.server, "why": f"{doing}: {exc.why}."}
         raise _refused(doing, client, exc, "make a new kubeconfig (phase 0)") from None
     parts: dict[str, Callable[[KubeClient], Any]] = {

@@ -36,7 +36,7 @@ Values = Mapping[str, Any]
 
 def check(values: Values) -> list[str]:
     """Every fault of these variables."""
-    parts = (_rancher, _names, _networks, _image, _server, _nodes, _registry, _etcd)
+    parts = (_rancher, _names, _networks, _image, _server, _nodes, _registry, _etcd, _life)
     return [sentence for part in parts for sentence in part(values)]
 
 
@@ -184,3 +184,41 @@ def _etcd(values: Values) -> list[str]:
         mend = "keep at least one."
         faults.append(fault("rke2_cluster_etcd_snapshot_retention keeps no snapshot", mend))
     return faults
+
+
+def _life(values: Values) -> list[str]:
+    """What a playbook for a cluster that is there was asked to do."""
+    action = values.get("rke2_cluster_action")
+    if action not in ("scale", "upgrade", "destroy"):
+        return []
+    if not values.get("platform_rancher_url"):
+        mend = "set platform_rancher_url, or do it where the cluster was made."
+        return [fault(f"The cluster is not made by Rancher here, and nothing can {action} it", mend)]
+    name = str(values.get("platform_cluster_name"))
+    if action == "destroy" and str(values.get("rke2_cluster_confirm_destroy")) != name:
+        given = values.get("rke2_cluster_confirm_destroy")
+        mend = f"to destroy it, give confirm_destroy its name, {name}."
+        return [fault(f"The cluster {name} is kept, as confirm_destroy is '{given}'", mend)]
+    return _scale(values) if action == "scale" else []
+
+
+def _scale(values: Values) -> list[str]:
+    pools, name = values.get("platform_pools") or {}, str(values.get("rke2_cluster_pool") or "")
+    quantity = int(values.get("rke2_cluster_quantity", -1))
+    if name not in pools:
+        guess = nearest(name, pools)
+        mend = f"did you mean {guess}?" if guess else f"give -e pool= one of {', '.join(sorted(pools))}."
+        return [fault(f"pool is '{name}', which is no pool of platform_pools", mend)]
+    pool = pools[name]
+    least, most = int(pool["minimum"]), int(pool["maximum"])
+    if quantity < 0:
+        return [
+            fault(f"quantity is not set for the pool {name}", f"give -e quantity= a number from {least} to {most}.")
+        ]
+    if pool.get("control_plane") and quantity % 2 == 0:
+        mend = "choose an odd number (1, 3 or 5), as etcd needs a majority."
+        return [fault(f"quantity {quantity} is even, and {name} is a control plane", mend)]
+    if not least <= quantity <= most:
+        mend = f"choose {least} to {most}, or change platform_pools.{name} first: the next run would bring it back."
+        return [fault(f"quantity {quantity} is outside of what platform_pools.{name} allows", mend)]
+    return []

@@ -74,6 +74,16 @@ class Rancher:
         answer = self._get("/v3/settings/server-version", "Reading Rancher's version")
         return str(answer.get("value") or answer.get("default") or "")
 
+    def releases(self) -> list[str]:
+        """The versions of RKE2 that this Rancher can install; none where it does not say."""
+        try:
+            answer = self._get("/v1-rke2-release/releases", "Listing the versions of RKE2 that Rancher offers")
+        except ApiError as exc:
+            if exc.status in (403, 404):
+                return []
+            raise
+        return [str(entry.get("version") or entry.get("id")) for entry in answer.get("data") or []]
+
     def token_days(self, now: datetime.datetime | None = None) -> float | None:
         """Days until the token ends; None for one that does not, or that may not look at itself."""
         try:

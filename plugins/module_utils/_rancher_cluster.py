@@ -60,7 +60,8 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        return self.running >= self.wanted and not self.troubles
+        # One too many is about to go: the pool has been made smaller, or is being rolled.
+        return self.running == self.wanted and not self.troubles
 
     def shown(self) -> str:
         text = f"{self.name} {self.running} of {self.wanted}"

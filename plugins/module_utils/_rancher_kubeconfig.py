@@ -59,6 +59,14 @@ def document(name: str, server: str, ca: str, token: str) -> str:
     return str(yaml.safe_dump(content, sort_keys=False))
 
 
+def leads_to(path: str) -> str:
+    """The server of a kubeconfig, or an empty string."""
+    try:
+        return load(path).server
+    except PlatformError:
+        return ""
+
+
 def token_name(path: str) -> str:
     """The public half of the token in a kubeconfig, or an empty string."""
     try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from ._errors import PlatformError
 from ._kube_client import ApiError, KubeClient
 from ._pki import Authority, hours_left, load, make_root
-from ._vault_keys import FIELD_MANAGER, ensure_namespace
+from ._vault_keys import CLUSTER_ID, FIELD_MANAGER, ensure_namespace
 
 
 class RootStore:
@@ -43,6 +44,36 @@ class RootStore:
                 doing, "it has expired", "A new root CA must be made and rolled out: see docs/vault.md."
             )
         return root
+
+    def archive(self, keys: str, *, check: bool) -> str:
+        """Move the root CA of a cluster that is given up aside: first the copy, read back, then the original's removal.
+
+        It is named by the id of the Vault whose keys are beside it in the Secret ``keys``, or else by a digest.
+        An expired or a damaged one is moved as it is: whoever needs it later can judge it.
+        """
+        folder = f"/api/v1/namespaces/{self.namespace}/secrets"
+        found = self.client.get_or_none(f"{folder}/{self.name}")
+        if found is None:
+            return ""
+        vault = self.client.get_or_none(f"{folder}/{keys}") or {"metadata": {}}
+        life = str((vault["metadata"].get("annotations") or {}).get(CLUSTER_ID) or "")
+        name = f"{self.name}-{life or hashlib.sha256(str(found.get('data')).encode()).hexdigest()[:16]}"
+        doing = f"Archiving the root CA in {self} as {name}"
+        if check:
+            return name
+        kept = {"namespace": self.namespace, "name": name, "labels": found["metadata"].get("labels") or {}}
+        copy: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": kept, "immutable": True}
+        copy |= {key: found[key] for key in ("type", "data")}
+        try:
+            self.client.create(copy, field_manager=FIELD_MANAGER)
+        except ApiError as exc:
+            if exc.status != 409:
+                raise
+        back = self.client.get_or_none(f"{folder}/{name}")
+        if back is None or back.get("data") != found.get("data"):
+            raise PlatformError(doing, "there is another one under this name, and none is ever overwritten")
+        self.client.delete(f"{folder}/{self.name}", uid=str(found["metadata"].get("uid") or ""))
+        return name
 
     def create(self, common_name: str, organization: str, hours: int, bits: int) -> tuple[Authority, bool]:
         """Make and store it in one go; whoever was faster wins, so there is never a second one."""

@@ -19,7 +19,14 @@ description:
   - Before a token is made its description is written beside the file. So a run that was killed before it could keep the
     token leaves nothing behind that the next one does not find and delete.
   - A Rancher that does not answer is a failure, not a reason to make another token.
+  - With O(state=absent) the file's token is deleted in Rancher, then the file. A file that leads elsewhere, or whose
+    token was not made for a kubeconfig, is left alone.
 options:
+  state:
+    description: Whether the kubeconfig is kept or, with its token, removed.
+    type: str
+    choices: [present, absent]
+    default: present
   name:
     description: Name of the cluster.
     type: str
@@ -81,6 +88,7 @@ from ..module_utils._kube_client import ApiError, Broken
 from ..module_utils._rancher import Rancher
 
 ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "name": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
 }
@@ -90,6 +98,8 @@ def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
     path, name = params["path"], params["name"]
     rancher = Rancher.from_options(params, attempts=3 if check else 6)
+    if params["state"] == "absent":
+        return _remove(rancher, path, check)
     doing = f"Fetching the kubeconfig of the cluster {name} from Rancher"
     try:
         cluster = rancher.cluster(name)
@@ -155,6 +165,20 @@ def _token(rancher: Rancher, mark: str, cluster: str) -> str:
             for name in rancher.tokens(mark):
                 rancher.delete_token(name)
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _remove(rancher: Rancher, path: str, check: bool) -> dict[str, Any]:
+    """The token first: without its file nobody would know it."""
+    if not check:
+        _finish(rancher, path)
+    server, name = files.leads_to(path), files.token_name(path)
+    ours = server.startswith(f"{rancher.url}/k8s/clusters/") and name
+    if not ours or not rancher.token_description(name).startswith(files.OURS):
+        return {**_result(path, server, ""), "changed": False, "diff": {}}
+    if not check:
+        rancher.delete_token(name)
+        os.unlink(path)
+    return {**_result(path, server, "it is removed"), "diff": {"before": f"server: {server}\n", "after": ""}}
 
 
 def _result(path: str, server: str, why: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ description:
   - Makes a self-signed root CA and stores certificate and key as one immutable, create-only Secret, in one process.
   - The key is in no file, no argument, no result and no message, and is never sent to Vault.
   - A root CA that is there is verified (a pair, a CA, not expired) and returned; it is never replaced.
+  - With O(state=archived) that of a cluster which is given up is moved aside, under another name beside it.
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.store
@@ -29,6 +30,16 @@ attributes:
   idempotent:
     support: full
 options:
+  state:
+    description: Whether the root CA is made and kept, or moved aside.
+    type: str
+    choices: [present, archived]
+    default: present
+  keys_name:
+    description:
+      - Name of the Secret with the keys of Vault. With O(state=archived) the root CA is named after that Vault's id.
+    type: str
+    default: vault-init
   name:
     description: Name of the Secret (type C(kubernetes.io/tls)).
     type: str
@@ -65,9 +76,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+archived:
+  description: Name of the Secret to which it was, or would be, moved; empty if there was none.
+  returned: when O(state=archived)
+  type: str
 certificate:
   description: The certificate, PEM. Empty in check mode as long as there is none.
-  returned: success
+  returned: when O(state=present)
   type: str
 subject:
   description: Its subject.
@@ -99,6 +114,8 @@ def main() -> None:
     module = av.vault_module(
         {
             **av.STORE_OPTIONS,
+            "state": {"type": "str", "choices": ["present", "archived"], "default": "present"},
+            "keys_name": {"type": "str", "default": "vault-init", "no_log": False},
             "name": {"type": "str", "default": "root-ca"},
             "common_name": {"type": "str", "default": "Platform Root CA"},
             "organization": {"type": "str"},
@@ -109,7 +126,14 @@ def main() -> None:
         kubernetes=False,
         supports_check_mode=True,
     )
-    run(module, lambda: ensure(module))
+    run(module, lambda: archive(module) if module.params["state"] == "archived" else ensure(module))
+
+
+def archive(module: AnsibleModule) -> dict[str, Any]:
+    store = av.root_store(module.params, module.params["name"])
+    name = store.archive(module.params["keys_name"], check=module.check_mode)
+    diff = {"before": f"{module.params['name']}\n", "after": f"{name}\n"} if name else {}
+    return {"changed": bool(name), "archived": name, "diff": diff}
 
 
 def ensure(module: AnsibleModule) -> dict[str, Any]:

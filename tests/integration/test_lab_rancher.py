@@ -111,6 +111,8 @@ def test_clusters_are_found_by_name(rancher: Any) -> None:
     assert rancher.get("/v3/clusters?name=nobody")["data"] == []
     assert rancher.get("/v3/settings/server-version")["value"] == settings.VERSION
     assert rancher.get("/rancherversion")["Version"] == settings.VERSION
+    offered = [one["id"] for one in rancher.get("/v1-rke2-release/releases")["data"]]
+    assert made.VERSION in offered and "v9.99.9" not in offered
 
 
 def test_each_kubeconfig_mints_a_token(rancher: Any) -> None:
@@ -371,6 +373,21 @@ def test_another_version_goes_node_by_node_control_plane_first(running: Any) -> 
     running.settled()
     assert down == 1
     assert all("controlplane" in name for name in order[:3]) and all("general" in name for name in order[3:])
+
+
+def test_etcd_is_snapshotted_on_demand_once_a_generation(running: Any) -> None:
+    snapshots = f"/apis/rke.cattle.io/v1/namespaces/{made.FLEET}/etcdsnapshots"
+
+    def states() -> list[str]:
+        items = running.local.request("GET", snapshots)["items"]
+        return [one["snapshotFile"]["status"] for one in items if one["spec"]["clusterName"] == running.name]
+
+    path = f"{made.CLUSTERS}/{running.name}"
+    running.local.merge(path, {"spec": {"rkeConfig": {"etcdSnapshotCreate": {"generation": 1}}}})
+    wait(lambda: states() == ["successful"] * 3)
+    with faults(snapshot_fails=True):
+        running.local.merge(path, {"spec": {"rkeConfig": {"etcdSnapshotCreate": {"generation": 2}}}})
+        wait(lambda: sorted(states()) == ["failed"] * 3 + ["successful"] * 3)
 
 
 def test_a_budget_holds_up_a_drain(running: Any) -> None:

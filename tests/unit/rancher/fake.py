@@ -7,11 +7,21 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 WORDS = "please apply your changes to the latest version and try again"
 TOKEN = "token-abcde:" + "x" * 30
+
+
+def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
+    """As a merge patch says: mappings one into the other, all else replaced."""
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
 
 
 class Rancher:
@@ -29,6 +39,9 @@ class Rancher:
         self.date: str | None = None
         self.conflicts = 0
         self.requests: list[tuple[str, str]] = []
+        # What others do then.
+        self.after_write: Callable[[], None] = lambda: None
+        self.after_conflict: Callable[[], None] = lambda: None
         rancher = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,7 +63,7 @@ class Rancher:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = _serve
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -79,6 +92,8 @@ class Rancher:
         found = self.objects.get(parts.path)
         if found is not None and method == "PATCH":
             return self._patch(found, json.loads(body), "dryRun=All" in parts.query)
+        if found is not None and method == "PUT":
+            return self._put(found, json.loads(body))
         if found is not None and method == "DELETE":
             return 200, self._delete(parts.path)
         if found is None and parts.path.endswith("/api"):
@@ -92,12 +107,23 @@ class Rancher:
             found["metadata"]["resourceVersion"] += "1"
             return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
         if not dry:
-            found.update(body)
+            _merge(found, body)
+            self.after_write()
             found["metadata"].update({key: value for key, value in meta.items() if value is not None})
             for key in [key for key, value in meta.items() if value is None]:
                 found["metadata"].pop(key, None)
         if found["metadata"].get("deletionTimestamp") and not found["metadata"].get("finalizers"):
             self._gone(next(path for path, item in self.objects.items() if item is found))
+        return 200, found
+
+    def _put(self, found: dict[str, Any], body: dict[str, Any]) -> tuple[int, Any]:
+        if self.conflicts or body["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            self.conflicts = max(0, self.conflicts - 1)
+            found["metadata"]["resourceVersion"] += "1"
+            self.after_conflict()
+            return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
+        found.clear()
+        found.update(body)
         return 200, found
 
     def _delete(self, path: str) -> Any:

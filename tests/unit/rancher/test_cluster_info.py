@@ -192,7 +192,7 @@ def looked_at(rancher: Rancher, token: str, folder: pathlib.Path) -> dict[str, A
         **{"kubeconfig": str(folder / "none"), "context": None, "host": None, "harvester_kubeconfig": None},
         **{"rancher_url": rancher.url, "rancher_token": TOKEN, "rancher_ca_certificate": ""},
         **{"harvester_cluster": "harvester", "keys_namespace": "", "root_ca_name": "root-ca"},
-        **{"rancher_tokens": {"cluster_autoscaler_token": token}, "kinds": []},
+        **{"rancher_tokens": {"cluster_autoscaler_token": token}, "kinds": [], "helm_binary": "", "renewable": False},
     }
     state: dict[str, Any] = cluster_info.execute(wanted)["state"]
     return state
@@ -303,3 +303,14 @@ def test_nodes_say_why_they_are_not_ready(rancher: Rancher) -> None:
     conditions = [{"type": "Ready", "status": "False", "message": "cni plugin not initialized"}]
     rancher.put("c-m-lab", "/api/v1/nodes", {"metadata": {"name": "n1"}, "status": {"conditions": conditions}})
     assert _rancher_cluster.unready_nodes(client) == ["n1: cni plugin not initialized"]
+
+
+def test_a_cluster_that_rancher_no_longer_has_is_not_reachable_and_no_failure(rancher: Rancher) -> None:
+    wanted = {
+        **{"kubeconfig": None, "context": None, "host": f"{rancher.url}/k8s/clusters/c-m-gone", "api_key": TOKEN},
+        **{"ca_cert": None, "harvester_kubeconfig": None, "rancher_url": "", "rancher_token": ""},
+        **{"rancher_ca_certificate": "", "harvester_cluster": "", "keys_namespace": "", "root_ca_name": "root-ca"},
+        **{"rancher_tokens": {}, "kinds": [], "helm_binary": "", "renewable": False},
+    }
+    state = cluster_info.execute(wanted)["state"]
+    assert not state["reachable"] and "HTTP 404" in state["why"]

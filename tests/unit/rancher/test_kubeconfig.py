@@ -18,7 +18,7 @@ from ansible_collections.harvester_rke2.platform.tests.unit.rancher.fake import 
 
 def options(rancher: Rancher, path: Path, token: str = TOKEN) -> dict[str, Any]:
     connection = {"rancher_url": rancher.url, "rancher_token": token, "rancher_ca_certificate": ""}
-    return {**connection, "name": "production", "path": str(path)}
+    return {**connection, "name": "production", "path": str(path), "state": "present"}
 
 
 @pytest.fixture
