@@ -157,8 +157,11 @@ class ActionModule(ActionBase):
 
     def _upgrade_crds(self, chart: charts.Chart, arguments: Mapping[str, Any]) -> None:
         """What Helm installs from a chart's folder `crds/` it never touches again."""
-        shown = self._helm(["show", "crds", *chart.source], chart, arguments)
-        definitions = [found for found in yaml.load_all(shown["stdout"], Loader=_LOADER) if found]
+        # Not `show crds`, which puts nothing between one definition and the next.
+        words = ["template", chart.name, *chart.source, "--include-crds", "--values", "-"]
+        rendered = self._helm(words, chart, arguments, stdin=json.dumps(chart.values))
+        found = yaml.load_all(rendered["stdout"], Loader=_LOADER)
+        definitions = [item for item in found if item and item["kind"] == "CustomResourceDefinition"]
         self._module(
             "harvester_rke2.platform.bundle",
             {

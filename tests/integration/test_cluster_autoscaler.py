@@ -112,7 +112,7 @@ def test_a_pool_grows_and_the_node_that_was_marked_goes(autoscaler: Autoscaler, 
     """Up by one; then down again, by the machine that the autoscaler chose."""
 
     def ready() -> list[Object]:
-        return [machine for machine in autoscaler.machines("general") if machine["status"].get("nodeRef")]
+        return [machine for machine in autoscaler.machines("general") if machine.get("status", {}).get("nodeRef")]
 
     there = wait(lambda: found if len(found := ready()) == grown + 1 else None, 120, "the machine has a node")
     nodes: Any = Client(KUBECONFIG).request("GET", "/api/v1/nodes?labelSelector=workload-type=general")
