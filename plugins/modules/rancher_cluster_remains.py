@@ -82,7 +82,8 @@ ARGUMENTS: dict[str, Any] = {
     "keys_namespace": {"type": "str", "required": True, "no_log": False},
     "shared_namespace": {"type": "str", "required": True},
 }
-KEPT, SHARED = " (kept)", " (clusters share it)"
+KEPT = " (kept)"
+SHARED = " (clusters share it)"
 Place = tuple[str, str, str, Callable[[dict[str, Any]], bool]]
 
 
