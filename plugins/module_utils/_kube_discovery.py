@@ -84,7 +84,7 @@ class Discovery:
 
     def serves(self, definition: str) -> bool:
         """Whether the kind of a definition, <plural>.<group>, is served: only an established one is."""
-        plural, _, group = definition.partition(".")
+        plural, group = definition.split(".", 1)
         with self._lock:
             if not self._complete:
                 self._load()

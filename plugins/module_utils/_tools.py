@@ -9,7 +9,6 @@ kubectl is not among it: nothing of the collection calls it.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -18,6 +17,8 @@ CORE = "2.19"
 # As requirements.in has them.
 LIBRARIES = {"PyYAML": "6.0.2", "cryptography": "44", "hvac": "2.3"}
 HELM_OLDEST, HELM_MAJOR = "3.8", 3
+# Exit status, standard output and standard error.
+Command = Callable[[list[str]], tuple[int, str, str]]
 _NUMBER = re.compile(r"v?(\d+(?:\.\d+)*)")
 
 
@@ -56,21 +57,14 @@ def library_faults(installed: Callable[[str], str] = _installed, python: str = s
     return faults
 
 
-def _asked(binary: str) -> str:
-    """What helm says of its version; OSError if there is none."""
-    words = [binary, "version", "--template", "{{ .Version }}"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout or done.stderr
-
-
-def helm_fault(binary: str, asked: Callable[[str], str] = _asked) -> str:
-    """What is wrong with the helm program."""
+def helm_fault(binary: str, command: Command) -> str:
+    """What is wrong with the helm program; ``command`` runs words and raises OSError where there is no such program."""
     mend = f"install Helm {HELM_MAJOR}, or set platform_helm_binary to where it is."
     try:
-        said = asked(binary)
-    except (OSError, subprocess.SubprocessError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else type(exc).__name__
-        return f"The program {binary} (platform_helm_binary) cannot be run ({why}): {mend}"
+        _status, out, err = command([binary, "version", "--template", "{{ .Version }}"])
+    except OSError as exc:
+        return f"The program {binary} (platform_helm_binary) cannot be run ({exc.strerror}): {mend}"
+    said = out or err
     found = numbers(said)
     if not found:
         return f"The program {binary} (platform_helm_binary) does not tell its version ({said.strip()[:80]!r}): {mend}"

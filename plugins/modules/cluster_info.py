@@ -190,10 +190,10 @@ _ATTEMPTS = 3
 _WARN_DAYS = 14
 
 
-def execute(params: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the frame of the module."""
-    if params["helm_binary"]:
-        _check_tools(params["helm_binary"])
+def execute(params: dict[str, Any], command: tools.Command | None = None) -> dict[str, Any]:
+    """Everything but the frame of the module; the tools are looked at if there is a ``command`` that runs them."""
+    if params["helm_binary"] and command:
+        _check_tools(params["helm_binary"], command)
     try:
         client = KubeClient.from_options(params, attempts=_ATTEMPTS)
         state = info.read(client, params["kinds"], renewable=params["renewable"])
@@ -208,8 +208,8 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
     return {"state": state}
 
 
-def _check_tools(helm: str) -> None:
-    faults = [sentence for sentence in (*tools.library_faults(), tools.helm_fault(helm)) if sentence]
+def _check_tools(helm: str, command: tools.Command) -> None:
+    faults = [sentence for sentence in (*tools.library_faults(), tools.helm_fault(helm, command)) if sentence]
     if faults:
         raise PlatformError("Checking the tools of this machine", " ".join(faults))
 
@@ -249,7 +249,8 @@ def main() -> None:
     module = kube_module(ARGUMENTS, supports_check_mode=True)
 
     def tell() -> dict[str, Any]:
-        result = execute(module.params)
+        # Else a program that is not there ends the module before it can say what to do.
+        result = execute(module.params, lambda words: module.run_command(words, handle_exceptions=False))
         for sentence in warnings(result["state"]):
             module.warn(sentence)
         return result

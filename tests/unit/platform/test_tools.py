@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ def program(folder: Path, says: str) -> str:
     path.write_text(f"#!/bin/sh\necho '{says}'\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
+
+
+def command(words: list[str]) -> tuple[int, str, str]:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -46,13 +52,13 @@ def test_ansible_core(version: str, told: str) -> None:
     ],
 )
 def test_helm(tmp_path: Path, says: str, told: str) -> None:
-    sentence = tools.helm_fault(program(tmp_path, says))
+    sentence = tools.helm_fault(program(tmp_path, says), command)
     assert bool(sentence) == bool(told) and told in sentence
     assert not told or "set platform_helm_binary" in sentence
 
 
 def test_a_helm_that_is_not_there() -> None:
-    sentence = tools.helm_fault("/nowhere/helm")
+    sentence = tools.helm_fault("/nowhere/helm", command)
     assert "/nowhere/helm" in sentence and "No such file" in sentence and "install Helm 3" in sentence
 
 
@@ -78,6 +84,6 @@ def test_the_module_refuses_before_it_asks_anybody(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tools, "LIBRARIES", {"hvac": "99"})
     params = {"helm_binary": program(tmp_path, "v4.0.1"), "renewable": False}
     with pytest.raises(PlatformError) as caught:
-        cluster_info.execute(params)
+        cluster_info.execute(params, command)
     assert "Checking the tools of this machine" in str(caught.value)
     assert "v4.0.1" in str(caught.value) and f"in {sys.executable}" in str(caught.value)
