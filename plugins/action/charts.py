@@ -15,6 +15,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_kube import KUBERNETES_OPTIONS
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._bundle_plan import HANDS
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
 from ansible_collections.harvester_rke2.platform.plugins.modules.charts import ARGUMENTS
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _charts as charts
@@ -168,7 +169,7 @@ class ActionModule(ActionBase):
                 **self._connection_of(arguments),
                 "objects": definitions,
                 "sources": [f"crds/ of {chart.chart} {chart.version}"] * len(definitions),
-                "take_over": ["helm"],
+                "take_over": [*HANDS, "helm"],
                 "wait": True,
                 "wait_timeout": 30,
             },
