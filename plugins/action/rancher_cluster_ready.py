@@ -8,38 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_rancher import RANCHER_OPTIONS
-from ansible_collections.harvester_rke2.platform.plugins.modules.rancher_cluster_ready import (
-    ARGUMENTS,
-    given_up,
-)
-from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_wait import Slices
+from ansible_collections.harvester_rke2.platform.plugins.modules.rancher_cluster_ready import ARGUMENTS, given_up
+from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._rancher_wait import WaitingAction
 
 
-class ActionModule(ActionBase):
-    """Repeat the module until the cluster is ready or time is up."""
+class ActionModule(WaitingAction):
+    """Repeat the module until the cluster is ready, Rancher cannot go on, or time is up."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec(argument_spec={**RANCHER_OPTIONS, **ARGUMENTS})
-        slices = Slices(
-            self._task.get_name() or "rancher_cluster_ready",
-            arguments["timeout"],
-            lambda name, args: self._execute_module(module_name=name, module_args=args, task_vars=task_vars),
-        )
-        stuck = False
-        while True:
-            result = slices.run("rancher_cluster_ready", {**arguments, "timeout": slices.slice()})
-            if not (result.get("failed") and result.get("waiting")) or slices.left <= 0:
-                break
-            # Said once it may be Rancher's first attempt; said still after a whole slice it is not.
-            if stuck and result["stuck"]:
-                return {**result, "msg": str(given_up(arguments["name"], result["stuck"])), "waiting": False}
-            stuck = bool(result["stuck"])
-            Display().display(f"{slices.title}: {slices.passed} of {slices.seconds} s: {result['progress']}"[:400])
-        if result.get("failed") and result.get("waiting"):
-            # The module knows only its own slice.
-            result["msg"] = str(result["msg"]).replace(f"after {slices.last} s", f"after {slices.passed} s", 1)
-        return {**result, "module_executions": slices.executions}
+    module = "rancher_cluster_ready"
+    arguments = ARGUMENTS
+
+    def stop(self, arguments: dict[str, Any], result: dict[str, Any]) -> str:
+        """What Rancher says once may be its first attempt; what it says still after a whole slice is not."""
+        before, self._stuck = getattr(self, "_stuck", False), bool(result["stuck"])
+        return str(given_up(arguments["name"], result["stuck"])) if before and result["stuck"] else ""

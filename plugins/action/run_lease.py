@@ -7,24 +7,9 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-_UPTIME = "/proc/uptime"
-
-
-def started(pid: int) -> float:
-    """When a process began, in seconds since 1970; this moment where the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            ticks = int(file.read().rpartition(")")[2].split()[19])
-        with open(_UPTIME, encoding="ascii") as file:
-            up = float(file.read().split()[0])
-    except OSError:
-        return time.time()
-    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
 
 
 class ActionModule(ActionBase):
@@ -32,8 +17,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        pid = os.getppid()
-        arguments = {**self._task.args, "pid": pid, "started": started(pid)}
+        arguments = {**self._task.args, "pid": os.getppid()}
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         result.pop("invocation", None)
         return {**result, "module_executions": 1}

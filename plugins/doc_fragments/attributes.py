@@ -38,6 +38,18 @@ attributes:
       - This action does not modify state.
 """
 
+    # Modules that change something, and have nothing to add.
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
     # Modules that have an action plugin of the same name.
     ACTION = r"""
 options: {}

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ._bundle_plan import MANAGER
 from ._errors import PlatformError
-from ._kube_client import MERGE, ApiError, KubeClient
+from ._kube_amend import amend
+from ._kube_client import KubeClient
 from ._rancher_cluster import CLUSTERS, FLEET, REMAINS, configs_in_use, quantities
 
 CONFIGS = f"/apis/rke-machine-config.cattle.io/v1/namespaces/{FLEET}/harvesterconfigs"
-_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,16 @@ def consent(configs: Iterable[Config], allowed: Iterable[str]) -> PlatformError 
 
 
 def switch_on(client: KubeClient, config: Config, *, check: bool) -> bool:
-    """Set the one field; False if somebody else has done it. A conflict is read anew, never sent again as it was."""
+    """Set the one field; False if somebody else has done it."""
     path = f"{CONFIGS}/{config.name}"
-    query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "dryRun": "All" if check else None}
-    for attempt in range(_ATTEMPTS):
-        live = client.request("GET", path)
-        if live.get("enableEfi"):
-            return False
-        body = {"enableEfi": True, "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}}
-        try:
-            client.request("PATCH", path, body=body, content_type=MERGE, query=query)
-        except ApiError as exc:
-            if not exc.conflict:
-                raise
-            if attempt + 1 == _ATTEMPTS:
-                raise PlatformError(
-                    f"Switching HarvesterConfig {FLEET}/{config.name} to UEFI",
-                    f"somebody else changes it all the time ({exc.message})",
-                    "Find out who, then run again.",
-                ) from exc
-            time.sleep(0.05 * 2**attempt)
-        else:
-            return True
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return amend(
+        client,
+        path,
+        lambda: client.request("GET", path),
+        lambda live: None if live.get("enableEfi") else {"enableEfi": True},
+        doing=f"Switching HarvesterConfig {FLEET}/{config.name} to UEFI",
+        query={"fieldManager": MANAGER, "fieldValidation": "Strict", "dryRun": "All" if check else None},
+    )
 
 
 def boots_bios(machine: Mapping[str, Any]) -> bool:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._errors import PlatformError
 from ._kube_client import MERGE, ApiError, KubeClient
 from ._ready_custom import machine, rancher_cluster
 
@@ -19,6 +20,7 @@ MACHINES = f"/apis/cluster.x-k8s.io/v1beta1/namespaces/{FLEET}/machines"
 POOL_LABEL = "rke.cattle.io/rke-machine-pool-name"
 CLUSTER_LABEL = "cluster.x-k8s.io/cluster-name"
 _WEBHOOK = "/apis/discovery.k8s.io/v1/namespaces/cattle-system/endpointslices"
+_PAUSE = 2.0
 # What a machine is made of on Harvester, in the order in which it is taken away.
 REMAINS = {
     "VirtualMachine": "/apis/kubevirt.io/v1/namespaces/{}/virtualmachines",
@@ -222,3 +224,22 @@ def orphans(harvester: KubeClient, namespace: str, cluster: str, others: Iterabl
                 entry = {"kind": kind, "namespace": namespace, "name": meta["name"], "held_by": held}
                 found.append({**entry, "deleting": meta.get("deletionTimestamp") or ""})
     return found
+
+
+def follow(
+    look: Callable[[], dict[str, Any]],
+    over: Callable[[dict[str, Any]], bool],
+    seconds: float,
+    *,
+    doing: str,
+    why: str,
+    mend: str,
+) -> dict[str, Any]:
+    """Look again and again until it is over; fails with ``waiting`` and what was seen last when time is up."""
+    deadline = time.monotonic() + seconds
+    while not over(result := look()):
+        if time.monotonic() + _PAUSE > deadline:
+            said = f"{why} after {seconds} s: {result['progress']}"
+            raise PlatformError(doing, said, mend, waiting=True, **result)
+        time.sleep(_PAUSE)
+    return result

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import copy
 import difflib
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import _rancher_cluster as clusters
 from ._errors import PlatformError
-from ._kube_client import ApiError, KubeClient
+from ._kube_amend import amend
+from ._kube_client import KubeClient
 
 # What a run changes once, because it was asked to, and does not hold on to: a later run of the site leaves it.
 MANAGER = "harvester-rke2-platform-day2"
 _BOUND = "cluster.provisioning.cattle.io/autoscaler-{}-size"
-_ATTEMPTS = 6
 
 
 def living(client: KubeClient, name: str, doing: str) -> dict[str, Any]:
@@ -78,20 +77,30 @@ def _judge_quorum(doing: str, before: int, after: int) -> None:
 def set_quantity(client: KubeClient, cluster_name: str, name: str, quantity: int, *, check: bool) -> int:
     """Change the one number in what was read just now; returns what it was."""
     doing = f"Setting the pool {name} of the cluster {cluster_name} to {quantity}"
-    path = f"{clusters.CLUSTERS}/{cluster_name}"
-    for attempt in range(_ATTEMPTS):
-        cluster = living(client, cluster_name, doing)
+    before = quantity
+
+    def change(cluster: Mapping[str, Any]) -> dict[str, Any] | None:
+        nonlocal before
         before = judge(cluster, name, quantity)
         if before == quantity or check:
-            return before
-        changed = copy.deepcopy(cluster)
-        next(entry for entry in clusters.pools_of(changed) if entry["name"] == name)["quantity"] = quantity
-        try:
-            client.request("PUT", path, body=changed, query={"fieldManager": MANAGER})
-            return before
-        except ApiError as exc:
-            # The autoscaler may have changed another pool in between: read again, and only then change again.
-            if not exc.conflict or attempt + 1 == _ATTEMPTS:
-                raise
-            time.sleep(0.1 * 2**attempt)
-    raise AssertionError("unreachable")
+            return None
+        # A list is replaced whole: the autoscaler's numbers of other pools are those that were read.
+        pools = copy.deepcopy(clusters.pools_of(cluster))
+        next(entry for entry in pools if entry["name"] == name)["quantity"] = quantity
+        return {"rkeConfig": {"machinePools": pools}}
+
+    amend_spec(client, cluster_name, doing, change)
+    return before
+
+
+def amend_spec(
+    client: KubeClient, name: str, doing: str, change: Callable[[Mapping[str, Any]], dict[str, Any] | None]
+) -> None:
+    """Change a few fields of a Cluster's spec, if ``change`` still wants to when it sees what is there."""
+
+    def wanted(cluster: Mapping[str, Any]) -> dict[str, Any] | None:
+        spec = change(cluster)
+        return None if spec is None else {"spec": spec}
+
+    path = f"{clusters.CLUSTERS}/{name}"
+    amend(client, path, lambda: living(client, name, doing), wanted, doing=doing, query={"fieldManager": MANAGER})

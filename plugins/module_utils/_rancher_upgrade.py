@@ -13,14 +13,13 @@ from typing import Any
 
 from . import _rancher_cluster as clusters
 from ._errors import PlatformError, Unreachable
-from ._kube_client import MERGE, ApiError, KubeClient
+from ._kube_client import ApiError, KubeClient
 from ._rancher import LOCAL, Rancher
-from ._rancher_pool import MANAGER, living
+from ._rancher_pool import amend_spec
 
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)\+rke2r(\d+)")
 _SNAPSHOTS = f"/apis/rke.cattle.io/v1/namespaces/{clusters.FLEET}/etcdsnapshots"
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-_ATTEMPTS = 6
 _PAUSE = 1.0
 
 
@@ -152,7 +151,7 @@ def snapshot(client: KubeClient, name: str, seconds: float) -> str:
         told = ((cluster["spec"].get("rkeConfig") or {}).get("etcdSnapshotCreate") or {}).get("generation")
         return {"rkeConfig": {"etcdSnapshotCreate": {"generation": int(told or 0) + 1}}}
 
-    _merge(client, name, doing, another)
+    amend_spec(client, name, doing, another)
     deadline = time.monotonic() + seconds
     while True:
         made = {key: item for key, item in _snapshots(client, name).items() if key not in before}
@@ -173,23 +172,7 @@ def snapshot(client: KubeClient, name: str, seconds: float) -> str:
 def set_version(client: KubeClient, name: str, version: str) -> None:
     """The one field, and no machine config."""
     doing = f"Setting the version of the cluster {name} to {version}"
-    _merge(client, name, doing, lambda cluster: {"kubernetesVersion": version})
-
-
-def _merge(client: KubeClient, name: str, doing: str, change: Any) -> None:
-    """Change the spec of what was read just now; whoever changes it in between makes it be read again."""
-    for attempt in range(_ATTEMPTS):
-        cluster = living(client, name, doing)
-        meta = {"resourceVersion": cluster["metadata"]["resourceVersion"]}
-        body = {"metadata": meta, "spec": change(cluster)}
-        path, query = f"{clusters.CLUSTERS}/{name}", {"fieldManager": MANAGER}
-        try:
-            client.request("PATCH", path, body=body, content_type=MERGE, query=query)
-            return
-        except ApiError as exc:
-            if not exc.conflict or attempt + 1 == _ATTEMPTS:
-                raise
-            time.sleep(0.1 * 2**attempt)
+    amend_spec(client, name, doing, lambda cluster: {"kubernetesVersion": version})
 
 
 def progress(rancher: Rancher, name: str, version: str, vault_namespace: str) -> dict[str, Any]:

@@ -71,7 +71,11 @@ class RootStore:
                 raise
         back = self.client.get_or_none(f"{folder}/{name}")
         if back is None or back.get("data") != found.get("data"):
-            raise PlatformError(doing, "there is another one under this name, and none is ever overwritten")
+            raise PlatformError(
+                doing,
+                "there is another one under this name, and none is ever overwritten",
+                f"Look at the Secret {name} there and rename it, then run again.",
+            )
         self.client.delete(f"{folder}/{self.name}", uid=str(found["metadata"].get("uid") or ""))
         return name
 

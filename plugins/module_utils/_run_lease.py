@@ -62,6 +62,17 @@ def _started(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
+def began(pid: int) -> float:
+    """When a process began, in seconds since 1970; this moment where the system does not tell."""
+    ticks = _started(pid)
+    try:
+        with open("/proc/uptime", encoding="ascii") as file:
+            up = float(file.read().split()[0])
+    except OSError:
+        return time.time()
+    return time.time() - up + int(ticks) / os.sysconf("SC_CLK_TCK") if ticks.isdigit() else time.time()
+
+
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)

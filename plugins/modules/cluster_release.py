@@ -34,15 +34,9 @@ options:
     default: 600
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
+  - harvester_rke2.platform.attributes.full
   - harvester_rke2.platform.attributes.action
   - harvester_rke2.platform.rancher
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 author:
   - The harvester_rke2.platform authors (@harvester-rke2)
 """

@@ -68,7 +68,6 @@ id:
   type: str
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -84,7 +83,6 @@ ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "timeout": {"type": "int", "default": 1800},
 }
-PAUSE = 2.0
 
 
 def look(rancher: Rancher, name: str) -> dict[str, Any]:
@@ -116,25 +114,23 @@ def given_up(name: str, stuck: Sequence[str]) -> PlatformError:
 def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
     rancher = Rancher.from_options(params, attempts=2 if check else 6)
-    deadline = time.monotonic() + params["timeout"]
-    while True:
+
+    def now() -> dict[str, Any]:
         try:
-            result = look(rancher, params["name"])
+            return look(rancher, params["name"])
         except Unreachable as exc:
             if not check:
                 raise
-            result = {"ready": False, "pools": [], "progress": exc.why, "id": "", "stuck": []}
-        if result["ready"] or check:
-            return result
-        if time.monotonic() + PAUSE > deadline:
-            raise PlatformError(
-                f"Waiting for the cluster {params['name']}",
-                f"it is not ready after {params['timeout']} s: {result['progress']}",
-                "Look at its machines in Rancher and at the virtual machines' consoles on Harvester, then run again.",
-                waiting=True,
-                **result,
-            )
-        time.sleep(PAUSE)
+            return {"ready": False, "pools": [], "progress": exc.why, "id": "", "stuck": []}
+
+    return clusters.follow(
+        now,
+        lambda result: check or result["ready"],
+        params["timeout"],
+        doing=f"Waiting for the cluster {params['name']}",
+        why="it is not ready",
+        mend="Look at its machines in Rancher and at the virtual machines' consoles on Harvester, then run again.",
+    )
 
 
 def main() -> None:

@@ -83,13 +83,12 @@ progress:
   type: str
 """
 
-import time
 from typing import Any
 
+from ..module_utils import _rancher_cluster as clusters
 from ..module_utils import _rancher_upgrade as upgrade
 from ..module_utils._ansible_kube import run
 from ..module_utils._ansible_rancher import rancher_module
-from ..module_utils._errors import PlatformError
 from ..module_utils._rancher import Rancher
 
 ARGUMENTS: dict[str, Any] = {
@@ -99,26 +98,19 @@ ARGUMENTS: dict[str, Any] = {
     "node_timeout": {"type": "int", "default": 900},
     "timeout": {"type": "int", "default": 3600},
 }
-PAUSE = 2.0
 
 
 def execute(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Everything but the frame of the module."""
-    rancher = Rancher.from_options(params)
-    deadline = time.monotonic() + params["timeout"]
-    while True:
-        result = upgrade.progress(rancher, params["name"], params["version"], params["vault_namespace"])
-        if result["done"] or result["sealed"] or check:
-            return result
-        if time.monotonic() + PAUSE > deadline:
-            raise PlatformError(
-                f"Upgrading the cluster {params['name']} to {params['version']}",
-                f"it is not there after {params['timeout']} s: {result['progress']}",
-                "Look at the node that is named in Rancher and at its console on Harvester, then run again.",
-                waiting=True,
-                **result,
-            )
-        time.sleep(PAUSE)
+    rancher, name, version = Rancher.from_options(params), params["name"], params["version"]
+    return clusters.follow(
+        lambda: upgrade.progress(rancher, name, version, params["vault_namespace"]),
+        lambda result: bool(check or result["done"] or result["sealed"]),
+        params["timeout"],
+        doing=f"Upgrading the cluster {name} to {version}",
+        why="it is not there",
+        mend="Look at the node that is named in Rancher and at its console on Harvester, then run again.",
+    )
 
 
 def main() -> None:

@@ -31,14 +31,8 @@ options:
     required: true
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
+  - harvester_rke2.platform.attributes.full
   - harvester_rke2.platform.rancher
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 seealso:
   - module: harvester_rke2.platform.rancher_cluster_ready
 author:

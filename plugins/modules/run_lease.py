@@ -37,10 +37,6 @@ options:
     description: Process of the run. The action plugin sets it.
     type: int
     default: 0
-  started:
-    description: When the run has begun, in seconds since 1970. The action plugin sets it.
-    type: float
-    default: 0
 extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.attributes.action
@@ -105,7 +101,6 @@ ARGUMENTS: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
     "cluster": {"type": "str", "required": True},
     "pid": {"type": "int", "default": 0},
-    "started": {"type": "float", "default": 0},
 }
 
 
@@ -145,7 +140,7 @@ def execute(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "holder": me.holder,
         "taken_from": taken["taken_from"],
-        "overlapped": bool(taken["taken_from"]) or _since(taken["renewed"]) > params["started"],
+        "overlapped": bool(taken["taken_from"]) or _since(taken["renewed"]) > leases.began(pid),
     }
 
 

@@ -63,7 +63,7 @@ class Rancher:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+            do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -92,8 +92,6 @@ class Rancher:
         found = self.objects.get(parts.path)
         if found is not None and method == "PATCH":
             return self._patch(found, json.loads(body), "dryRun=All" in parts.query)
-        if found is not None and method == "PUT":
-            return self._put(found, json.loads(body))
         if found is not None and method == "DELETE":
             return 200, self._delete(parts.path)
         if found is None and parts.path.endswith("/api"):
@@ -105,6 +103,7 @@ class Rancher:
         if self.conflicts or meta.pop("resourceVersion") != found["metadata"]["resourceVersion"]:
             self.conflicts = max(0, self.conflicts - 1)
             found["metadata"]["resourceVersion"] += "1"
+            self.after_conflict()
             return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
         if not dry:
             _merge(found, body)
@@ -114,16 +113,6 @@ class Rancher:
                 found["metadata"].pop(key, None)
         if found["metadata"].get("deletionTimestamp") and not found["metadata"].get("finalizers"):
             self._gone(next(path for path, item in self.objects.items() if item is found))
-        return 200, found
-
-    def _put(self, found: dict[str, Any], body: dict[str, Any]) -> tuple[int, Any]:
-        if self.conflicts or body["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
-            self.conflicts = max(0, self.conflicts - 1)
-            found["metadata"]["resourceVersion"] += "1"
-            self.after_conflict()
-            return 500, {"kind": "Status", "code": 500, "message": f"the object has been modified; {WORDS}"}
-        found.clear()
-        found.update(body)
         return 200, found
 
     def _delete(self, path: str) -> Any:

@@ -100,7 +100,7 @@ def test_what_the_autoscaler_does_between_read_and_write_is_kept(rancher: Ranche
     sizes = {pool["name"]: pool["quantity"] for pool in rancher.objects[path]["spec"]["rkeConfig"]["machinePools"]}
     assert sizes == {"controlplane": 3, "general": 6, "fixed": 7}
     assert not rancher_pool.execute(wanted, check=False)["changed"]
-    writes = [target for verb, target in rancher.requests if verb == "PUT"]
+    writes = [target for verb, target in rancher.requests if verb == "PATCH"]
     assert len(writes) == 2 and all("fieldManager=harvester-rke2-platform-day2" in target for target in writes)
 
 
