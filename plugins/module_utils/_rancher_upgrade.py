@@ -111,8 +111,11 @@ def judge_quorum(doing: str, nodes: Nodes) -> None:
 
 
 def sealed(client: KubeClient, namespace: str) -> list[str]:
-    """Servers of an initialised Vault that are closed: a node that was drained has restarted them."""
-    query = {"labelSelector": "vault-initialized=true,vault-sealed=true"}
+    """Servers of Vault that are closed: a node that was drained has restarted them.
+
+    Not asked whether they are initialised: until it is open, a server that was restarted says that it is not.
+    """
+    query = {"labelSelector": "vault-sealed=true"}
     items = client.list_all(f"/api/v1/namespaces/{namespace}/pods", query=query)["items"]
     running = [item for item in items if (item.get("status") or {}).get("phase") == "Running"]
     return sorted(item["metadata"]["name"] for item in running if not item["metadata"].get("deletionTimestamp"))
@@ -133,7 +136,7 @@ def judge_health(doing: str, rancher: Rancher, name: str, vault_namespace: str) 
         raise PlatformError(
             doing,
             f"Vault is not whole: {', '.join(closed)} is sealed",
-            "Unseal it (playbooks/unseal.yml), then run again.",
+            "Unseal it (playbooks/unseal.yml), or finish phase 2, then run again.",
         )
 
 
