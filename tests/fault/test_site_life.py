@@ -93,6 +93,7 @@ def refused(lab: Site, *arguments: str, playbook: str) -> str:
 
 
 def test_a_run_is_refused_while_another_has_the_cluster_and_told_who_and_since_when(lab: Site) -> None:
+    until(lambda: not holder(lab), "the run before has given the cluster back", 15)
     first = lab.start()
     until(lambda: "(run " in holder(lab), "the first run has the cluster")
     name = holder(lab)
@@ -109,7 +110,8 @@ def test_a_run_is_refused_while_another_has_the_cluster_and_told_who_and_since_w
 
 
 def test_a_run_costs_one_module_more_and_check_mode_none(lab: Site) -> None:
-    assert lab.again().states("Keep other runs away from the cluster") == ["ok"]
+    states = lab.again().states("Keep other runs away from the cluster")
+    assert [state for state in states if state != "skipped"] == ["ok"]
     until(lambda: not holder(lab), "it is given back", 15)
     before = lease(lab).read()
     run = lab.run("--check")
