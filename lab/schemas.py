@@ -86,14 +86,32 @@ def files_of(group: str, beside: Path = UPSTREAM) -> list[Path]:
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def _open(kind: str) -> Object:
+    return {"type": kind, "x-kubernetes-preserve-unknown-fields": True}
+
+
+def _key(schema: Object, path: Sequence[str], key: str) -> None:
+    """Declare a list whose entries have owners of their own, by this key; an open one would have one owner as a whole."""
+    for name in path[:-1]:
+        schema = schema.setdefault("properties", {}).setdefault(name, _open("object"))
+    schema.setdefault("properties", {})[path[-1]] = {
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": [key],
+        "items": {**_open("object"), "required": [key], "properties": {key: {"type": "string"}}},
+    }
+
+
 def permissive(group: str, kind: str, entry: Mapping[str, Any]) -> Object:
-    """A CRD that accepts any content."""
+    """A CRD that accepts any content, but for the lists which the table says are keyed."""
     subresources: Object = {}
     if entry.get("status"):
         subresources["status"] = {}
     if entry.get("scale"):
         subresources["scale"] = {"specReplicasPath": entry["scale"], "statusReplicasPath": ".status.replicas"}
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = _open("object")
+    for path, key in entry.get("keyed", {}).items():
+        _key(schema, path.split("."), key)
     annotations = dict(ANNOTATIONS.get(group, {}))
     if group.endswith((".k8s.io", ".kubernetes.io")) and "api-approved.kubernetes.io" not in annotations:
         annotations["api-approved.kubernetes.io"] = UNAPPROVED

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lab import schemas, upstream
+from lab.kube import Object
 from lab.settings import LabError
 
 
@@ -38,6 +39,24 @@ def test_gateway_api_says_its_version(tmp_path: Path) -> None:
     for crd in found:
         assert crd["metadata"]["annotations"]["gateway.networking.k8s.io/bundle-version"] == "v1.4.1"
         assert crd["metadata"]["annotations"]["gateway.networking.k8s.io/channel"] == "standard"
+
+
+def test_an_open_schema_keeps_the_lists_that_have_several_owners(tmp_path: Path) -> None:
+    """Without the key the autoscaler's quantity and our pool would be one field: the first apply would conflict."""
+    found, _ = schemas.collect(["provisioning.cattle.io"], tmp_path / "absent")
+    assert _keyed(found[0]) == ["name"]
+
+
+@pytest.mark.skipif(not schemas.files_of("provisioning.cattle.io"), reason="upstream's schemas are not at hand")
+def test_upstream_keys_the_same_lists() -> None:
+    assert _keyed(schemas.collect(["provisioning.cattle.io"])[0][0]) == ["name"]
+
+
+def _keyed(crd: Object) -> list[str]:
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    pools = schema["properties"]["spec"]["properties"]["rkeConfig"]["properties"]["machinePools"]
+    assert pools["x-kubernetes-list-type"] == "map"
+    return list(pools["x-kubernetes-list-map-keys"])
 
 
 def test_upstreams_files_come_first(tmp_path: Path) -> None:
