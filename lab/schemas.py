@@ -91,7 +91,7 @@ def _open(kind: str) -> Object:
 
 
 def _key(schema: Object, path: Sequence[str], key: str) -> None:
-    """Declare a list whose entries have owners of their own, by this key; an open one would have one owner as a whole."""
+    """Declare a list whose entries have owners of their own, by this key; an open list has one owner as a whole."""
     for name in path[:-1]:
         schema = schema.setdefault("properties", {}).setdefault(name, _open("object"))
     schema.setdefault("properties", {})[path[-1]] = {
