@@ -64,6 +64,15 @@ class Renderer:
 
     def objects(self, path: str) -> list[Any]:
         """The objects of one file; none if it turns out empty."""
+        source, render = self._prepare(path)
+        return list(_parse(path, source, self._rendered(path, source, render), render))
+
+    def text(self, path: str) -> str:
+        """The text of one file."""
+        source, render = self._prepare(path)
+        return self._rendered(path, source, render)
+
+    def _prepare(self, path: str) -> tuple[str, Render]:
         source = str(self._loader.get_text_file_contents(path))
         # Includes are looked for beside the template, then where the role has its templates.
         search = [os.path.dirname(path), *(self._variables.get("ansible_search_path") or [])]
@@ -73,12 +82,15 @@ class Renderer:
             answer = templar.template(trust_as_template(text), escape_backslashes=False, overrides=_OVERRIDES)
             return "" if answer is None else str(answer)
 
+        return source, render
+
+    @staticmethod
+    def _rendered(path: str, source: str, render: Render) -> str:
         try:
-            text = render(source)
+            return render(source)
         except AnsibleError as exc:
             line = _syntax_line(source) or failing_line(source, render)
             raise AnsibleActionFail(f"Rendering {shown(path)}, line {line}: {_reason(exc)}") from exc
-        return list(_parse(path, source, text, render))
 
 
 def _reason(exc: AnsibleError) -> str:
