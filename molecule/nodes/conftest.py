@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.get_closest_marker("behaviour")]
     for item in items:
         item.add_marker(missing)
+
+
+def pytest_terminal_summary(config: pytest.Config, terminalreporter: Any) -> None:
+    """Keep what each behaviour did, role off and role on: with two workers Molecule shows no output but of failures."""
+    how = "role off" if config.getoption("--role-off") else "role on"
+    kept = HERE.parents[1] / ".run" / "nodes"
+    kept.mkdir(parents=True, exist_ok=True)
+    for outcome in ("passed", "failed", "xfailed", "xpassed"):
+        for report in terminalreporter.getreports(outcome):
+            if "behaviour" in report.keywords:
+                scenario, test = Path(report.nodeid.split("::")[0]).parts[-3:][0], report.nodeid.split("::", 1)[1]
+                said = {"passed": "there", "xfailed": "missing"}.get(outcome, "WRONG")
+                with (kept / "behaviour.txt").open("a") as file:
+                    file.write(f"{scenario:16} {test:75} {how:9} {said}\n")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ansible_collections.harvester_rke2.platform.plugins.lookup.services import 
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
     _configuration,
     _configuration_cluster,
+    _configuration_nodes,
     _tools,
 )
 
@@ -82,9 +83,16 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check names, types, values and how the services fit together; fail with all faults at once."""
         super().run(tmp, task_vars)
-        self.validate_argument_spec(argument_spec={})
+        spec = {"of": {"choices": ["cluster", "node"], "default": "cluster"}}
+        of_node = self.validate_argument_spec(argument_spec=spec)[1]["of"] == "node"
         variables = dict(task_vars or {})
         declared = self._declared()
+        of_nodes = {
+            name: option
+            for role, options in declared.items()
+            if (role / "meta" / "node.yml").exists()
+            for name, option in options.items()
+        }
         too_old = _tools.core_fault(__version__)
         faults = [*([too_old] if too_old else []), *self._names(declared, variables)]
         values: dict[str, Any] = {}
@@ -95,12 +103,16 @@ class ActionModule(ActionBase):
             values |= found
         faults += mistyped
         # What a value of the wrong type means for the others is not worth guessing.
-        if not mistyped:
+        if not mistyped and of_node:
+            faults += _configuration_nodes.check(values)
+        elif not mistyped:
             faults += _configuration.check(values)
             faults += _configuration.check_quantities(values)
             faults += _configuration_cluster.check(values)
             pools = values["platform_pools"]
-            faults += [] if _configuration.check_pools(pools) else self._services(pools, variables)
+            if not _configuration.check_pools(pools):
+                faults += _configuration_nodes.check_pools(values, of_nodes)
+                faults += self._services(pools, variables)
         if faults:
             listed = "\n".join(f"  - {fault}" for fault in faults)
             return {"failed": True, "msg": f"The configuration was refused and nothing was touched:\n{listed}"}

@@ -27,16 +27,15 @@ options:
     type: str
     required: true
   parts:
-    description: Roles that put something on a node, in the order in which it is done.
+    description: Roles that put something on a node, in the order in which it is done. By default C(rke2_node_parts).
     type: list
     elements: str
-    default: []
 """
 
 EXAMPLES = r"""
 - name: Show what the nodes of a pool are told
   ansible.builtin.debug:
-    msg: "{{ lookup('harvester_rke2.platform.user_data', pool='general', parts=['arp_hardening']) }}"
+    msg: "{{ lookup('harvester_rke2.platform.user_data', pool='general') }}"
 """
 
 RETURN = r"""
@@ -80,10 +79,11 @@ class LookupModule(LookupBase):
 
     def _parts(self, known: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """What the roles put on a node, as one fragment."""
-        found = {role: _node_parts.load(role, known, self._templar, self._loader) for role in self.get_option("parts")}
-        parts = {role: part for role, part in found.items() if part is not None}
-        if not parts:
-            return []
         seen = _node_parts.scope(_node_parts.COMPOSER, known, self._loader)
-        install = self._templar.copy_with_new_env(available_variables=seen).template(seen["rke2_node_install"])
-        return [("the node's roles", _node_part.cloud_config(parts, install))]
+        composer = self._templar.copy_with_new_env(available_variables=seen)
+        asked = self.get_option("parts")
+        roles = composer.template(seen["rke2_node_parts"]) if asked is None else asked
+        found = {role: _node_parts.load(role, known, self._templar, self._loader) for role in roles}
+        parts = {role: part for role, part in found.items() if part is not None}
+        install = composer.template(seen["rke2_node_install"])
+        return [("the node's roles", _node_part.cloud_config(parts, install))] if parts else []

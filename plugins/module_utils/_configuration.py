@@ -29,7 +29,7 @@ DOMAIN_MAX = 190
 EXAMPLE_DOMAIN = "such as lab.example.com"
 EXAMPLE_RANGE = "198.51.100.2-198.51.100.20"
 POOL_NUMBERS = {"minimum", "maximum", "cpu", "memory_gib", "disk_gib"}
-POOL_KEYS = POOL_NUMBERS | {"control_plane"}
+POOL_KEYS = POOL_NUMBERS | {"control_plane", "node_variables"}
 # Below this an RKE2 node with Cilium does not come up (RKE2 documentation, requirements).
 POOL_LEAST = {"cpu": 2, "memory_gib": 4, "disk_gib": 20}
 QUANTITY = re.compile(r"[1-9][0-9]*(Mi|Gi|Ti)")
@@ -214,6 +214,9 @@ def check_pool(name: str, pool: Mapping[str, Any]) -> list[str]:
             faults.append(fault(f"{what}.{key} is '{pool[key]}'", mend))
     if not isinstance(pool.get("control_plane", False), bool):
         faults.append(fault(f"{what}.control_plane is '{pool['control_plane']}'", "write true or false."))
+    if not isinstance(pool.get("node_variables", {}), Mapping):
+        mend = "give variables of the node's roles with their values."
+        faults.append(fault(f"{what}.node_variables is no mapping", mend))
     return faults or _check_pool_numbers(what, pool)
 
 

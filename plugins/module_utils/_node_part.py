@@ -139,8 +139,8 @@ def cloud_config(parts: Mapping[str, Part], install: Sequence[str]) -> dict[str,
         files += [
             {"path": file["path"], "permissions": file["mode"], "content": file["content"]} for file in part["files"]
         ]
-    files.append({"path": SETUP, "permissions": "0755", "content": script(parts, install)})
-    return {"write_files": files, "runcmd": [[SETUP]]}
+    files.append({"path": SETUP, "permissions": "0700", "content": script(parts, install)})
+    return {"write_files": files, "runcmd": [["sh", SETUP]]}
 
 
 def script(parts: Mapping[str, Part], install: Sequence[str]) -> str:

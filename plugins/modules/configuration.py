@@ -21,7 +21,12 @@ extends_documentation_fragment:
   - harvester_rke2.platform.attributes
   - harvester_rke2.platform.attributes.info_module
   - harvester_rke2.platform.attributes.action
-options: {}
+options:
+  of:
+    description: What the host of the play is, a cluster or one node under SSH.
+    type: str
+    choices: [cluster, node]
+    default: cluster
 seealso:
   - plugin: harvester_rke2.platform.services
     plugin_type: lookup

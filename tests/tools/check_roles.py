@@ -108,7 +108,8 @@ def check(root: pathlib.Path) -> list[str]:
     faults = []
     for role in sorted(path for path in (root / "roles").iterdir() if path.is_dir()):
         faults += [f"role {role.name}: {name} is missing" for name in WANTED if not (role / name).exists()]
-        if not (root / "molecule" / role.name / "molecule.yml").exists():
+        folders = ("molecule", "molecule/nodes")
+        if not any((root / folder / role.name / "molecule.yml").exists() for folder in folders):
             faults.append(f"role {role.name}: there is no Molecule scenario molecule/{role.name}")
         faults += check_arguments(role)
     return faults + check_playbooks(root)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""What is wrong with the variables of the nodes, of those under SSH and of those that a pool makes.
+
+Pure functions of the variables that are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ._configuration import check_types, fault, nearest
+
+Values = Mapping[str, Any]
+# Each node role's own.
+CHECKS: tuple[Callable[[Values], list[str]], ...] = ()
+
+
+def check(values: Values) -> list[str]:
+    """Every fault of these variables."""
+    return [sentence for of_role in CHECKS for sentence in of_role(values)]
+
+
+def check_pools(values: Values, declared: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every fault of what single pools set otherwise, and of the nodes that all pools make.
+
+    :param declared: option of a node role to its argument specification.
+    """
+    faults = list[str]()
+    for name, pool in (values.get("platform_pools") or {}).items():
+        own = pool.get("node_variables") or {}
+        where = f"platform_pools.{name}.node_variables"
+        wrong = [f"{where}: {sentence}" for sentence in _unknown(own, declared) or check_types("", declared, own)]
+        leads = {"rke2_node_control_plane": bool(pool.get("control_plane", False))}
+        faults += wrong or [f"Pool {name}: {sentence}" for sentence in check({**values, **leads, **own})]
+    return _once(faults)
+
+
+def _unknown(names: Iterable[str], declared: Mapping[str, Any]) -> list[str]:
+    faults = []
+    for name in sorted(set(names) - set(declared)):
+        guess = nearest(name, declared)
+        mend = f"did you mean {guess}?" if guess else "see the README of rke2_node and the roles that it composes."
+        faults.append(fault(f"{name} is no variable of a node's role", mend))
+    return faults
+
+
+def _once(faults: Iterable[str]) -> list[str]:
+    """What every pool has wrong alike is said once, without the pool."""
+    by_sentence: dict[str, list[str]] = {}
+    for each in faults:
+        by_sentence.setdefault(each.split(": ", 1)[1] if each.startswith("Pool ") else each, []).append(each)
+    return [told[0] if len(told) == 1 else sentence for sentence, told in by_sentence.items()]
