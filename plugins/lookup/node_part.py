@@ -11,8 +11,8 @@ author: The harvester_rke2.platform authors (@harvester-rke2)
 version_added: 0.1.0
 short_description: What a role puts on a node
 description:
-  - Returns the files, packages, commands and units of a role's C(meta/node.yml), rendered in the scope of the role's own
-    defaults under the play's variables. The user data of new nodes is put together from the same
+  - Returns the files, packages, commands and units of a role's C(meta/node.yml), rendered in the scope of the role's
+    own defaults under the play's variables. The user data of new nodes is put together from the same
     (P(harvester_rke2.platform.user_data#lookup)).
   - A role whose variable C(<role>_enabled) is false returns nothing.
 options:

@@ -73,7 +73,9 @@ def validate(raw: Any, source: str) -> Part:
     :param source: the file, for the message.
     :raises PlatformError: with every fault in it.
     """
-    result = ArgumentSpecValidator(DESCRIPTION).validate(raw if isinstance(raw, dict) else {"": raw})
+    if not isinstance(raw, dict):
+        raise PlatformError(f"Reading {source}", "it is no mapping", f"There are {', '.join(DESCRIPTION)}.")
+    result = ArgumentSpecValidator(DESCRIPTION).validate(raw)
     if result.error_messages:
         raise PlatformError(f"Reading {source}", "; ".join(result.error_messages), "Mend it.")
     return cast("Part", result.validated_parameters)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""The real ansible-playbook, as the tests of the platform have it."""
+
+from __future__ import annotations
+
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import play
+
+__all__ = ["play"]
