@@ -2,8 +2,8 @@
 # Copyright: (c) 2026, the harvester_rke2.platform authors
 """The containers of a node scenario, and the negative control.
 
-A test marked ``behaviour`` shows what the role is for. Molecule's prepare runs these with ``--role-off`` on the bare node: each must
-fail there, by its assertion, or the scenario ends.
+A test marked ``behaviour`` shows what the role is for. Molecule's prepare runs these with ``--role-off`` on the bare
+node: each must fail there, by its assertion, or the scenario ends.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Nodes:
         return Container(self._ask("name", self.scenario, member))
 
     def address(self, network: str, host: int) -> str:
-        """Address in a network (nodes, services, outside): 11 the node, 12 peer or client, 2 the router, 1 this machine."""
+        """In a network (nodes, services, outside): 11 the node, 12 peer or client, 2 the router, 1 this machine."""
         return f"{self._ask('address', self.scenario, network)}.{host}"
 
 
