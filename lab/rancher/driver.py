@@ -151,7 +151,7 @@ def build(
                         for number, one in enumerate(config.interfaces)
                     ],
                     "volumes": volumes,
-                    **({"affinity": config.affinity} if config.affinity else {}),
+                    **({"affinity": _affinity(config.affinity, labels)} if config.affinity else {}),
                 },
             },
         },
@@ -161,6 +161,19 @@ def build(
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
     meta = {"name": f"{name}-cloudinit", "namespace": config.namespace}
     return machine, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": encoded}
+
+
+def _affinity(given: Object, labels: Mapping[str, str]) -> Object:
+    """As given; to a (anti-)affinity between pods that is there, even empty, the driver adds the machine set, weight 1."""
+    label = "harvesterhci.io/machineSetName"
+    term = {"labelSelector": {"matchLabels": {label: labels[label]}}, "topologyKey": "kubernetes.io/hostname"}
+    preferred = "preferredDuringSchedulingIgnoredDuringExecution"
+    return {
+        kind: {**rules, preferred: [*rules.get(preferred, []), {"weight": 1, "podAffinityTerm": term}]}
+        if kind in ("podAffinity", "podAntiAffinity")
+        else rules
+        for kind, rules in given.items()
+    }
 
 
 def _domain(config: MachineConfig, disks: list[Object]) -> Object:

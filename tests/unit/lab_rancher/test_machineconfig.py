@@ -110,3 +110,16 @@ def test_the_virtual_machine_has_what_the_driver_writes() -> None:
     assert secret and spec["volumes"][-1]["cloudInitNoCloud"]["secretRef"]["name"] == secret["metadata"]["name"]
     small, none = build("c-general-x-y", "c", "general", read(config(enableEfi=False)), images, "#cloud-config\n")
     assert none is None and "firmware" not in small["spec"]["template"]["spec"]["domain"]
+
+
+def test_an_empty_anti_affinity_becomes_that_of_the_pool() -> None:
+    """What phase 0 sends: the driver itself knows the machine set's name."""
+    images: dict[str, Any] = {}
+    machine, _ = build("c-general-x-y", "c", "general", read(config(vmAffinity='{"podAntiAffinity": {}}')), images, "")
+    spec = machine["spec"]["template"]
+    (term,) = spec["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    wanted = term["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    assert wanted.items() <= spec["metadata"]["labels"].items()
+    assert term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    without, _ = build("c-general-x-y", "c", "general", read(config()), images, "")
+    assert "affinity" not in without["spec"]["template"]["spec"]
