@@ -164,7 +164,7 @@ def build(
 
 
 def _affinity(given: Object, labels: Mapping[str, str]) -> Object:
-    """As given; to a (anti-)affinity between pods that is there, even empty, the driver adds the machine set, weight 1."""
+    """As given; to an affinity between pods that is there, even empty, the driver adds that of the machine set."""
     label = "harvesterhci.io/machineSetName"
     term = {"labelSelector": {"matchLabels": {label: labels[label]}}, "topologyKey": "kubernetes.io/hostname"}
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"

@@ -114,7 +114,7 @@ def test_the_virtual_machine_has_what_the_driver_writes() -> None:
 
 def test_an_empty_anti_affinity_becomes_that_of_the_pool() -> None:
     """What phase 0 sends: the driver itself knows the machine set's name."""
-    images: dict[str, Any] = {}
+    images: dict[str, Any] = {"ns/rocky": {"status": {"storageClassName": "longhorn-rocky"}}}
     machine, _ = build("c-general-x-y", "c", "general", read(config(vmAffinity='{"podAntiAffinity": {}}')), images, "")
     spec = machine["spec"]["template"]
     (term,) = spec["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
