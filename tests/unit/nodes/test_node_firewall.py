@@ -51,7 +51,7 @@ BAD = {
     "SSH port": (ports() | {"node_firewall_ssh_port": "22-23"}, "node_firewall_ssh_port is '22-23': give sshd's port"),
     "contradiction": (
         ports(WEB) | {"node_firewall_extra_ports": [{**WEB, "port": "8000-9000", "sources": MINE}]},
-        "node_firewall_ports[1] opens tcp 8443 to everybody, but node_firewall_extra_ports[0] restricts 8000-9000: give",
+        "node_firewall_ports[1] opens tcp 8443 to everybody, but node_firewall_extra_ports[0] restricts 8000-9000",
     ),
     "narrower contradiction": (
         ports(WEB, {**WEB, "port": "8443-8444"}) | {"node_firewall_sources": {8443: MINE}},

@@ -74,7 +74,7 @@ def key(sut: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ssh_options(nodes: Any) -> list[str]:
-    """Through the client's container, as this machine is on none of the networks: each connection comes from outside."""
+    """Through the client's container, as this machine is on no network of theirs: all come from outside."""
     words = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"]
     words.append(f"ProxyCommand=podman exec -i {nodes['client'].name} nc %h %p")
     return [option for word in words for option in ("-o", word)]
@@ -151,10 +151,12 @@ def test_replies_and_the_loopback_come_in(nodes: Any, sut: Any, peer: Any) -> No
     assert ask(sut, "127.0.0.1", CLOSED) == {"open"}
 
 
-def test_a_dhcp_server_is_heard(nodes: Any, peer: Any) -> None:
+def test_a_dhcp_server_is_heard(nodes: Any, sut: Any, peer: Any) -> None:
     assert peer.run(f"echo offer | nc -u -p 67 -w 2 {nodes.address('services', 11)} 68").stdout == "offer\n"
-    link_local = peer.out("ping -c 1 -w 3 -I eth0 ff02::1 > /dev/null; ip -6 address show dev eth0 scope link")
-    assert "fe80::" in link_local
+    [link_local] = [
+        word for word in sut.out("ip -6 address show dev eth1 scope link").replace("/", " ").split() if "fe80" in word
+    ]
+    assert ask(peer, f"{link_local}%eth0", ["udp/546"]) == {"open"}
 
 
 def test_pods_reach_their_node(nodes: Any, sut: Any, peer: Any) -> None:
@@ -196,19 +198,10 @@ def test_check_mode_shows_the_rules_and_changes_nothing(nodes: Any, sut: Any, ke
     assert in_place(sut) == before
 
 
-def test_an_apply_that_locks_ssh_out_is_taken_back(nodes: Any, sut: Any, key: Path) -> None:
-    before = in_place(sut)
-    code, text = ended(apply(nodes, key, NO_SSH))
-    assert code != 0
-    assert "no new connection came through within 10 s, so the node took them back" in " ".join(text.split())
-    assert comes_in(nodes, key)
-    assert in_place(sut) == before
-
-
 def test_a_run_that_is_killed_on_trial_is_taken_back(nodes: Any, sut: Any, key: Path) -> None:
     before = in_place(sut)
     run = apply(nodes, key, NO_SSH)
-    assert nodes.eventually(lambda: 'dport 8443' in sut.out("nft list table inet node_firewall"), 90)
+    assert nodes.eventually(lambda: "dport 8443" in sut.out("nft list table inet node_firewall"), 90)
     run.kill()
     assert not comes_in(nodes, key)
     assert nodes.eventually(lambda: comes_in(nodes, key), 40)
@@ -216,20 +209,27 @@ def test_a_run_that_is_killed_on_trial_is_taken_back(nodes: Any, sut: Any, key: 
     run.communicate(timeout=60)
 
 
+def test_an_apply_that_locks_ssh_out_is_taken_back(nodes: Any, sut: Any, key: Path) -> None:
+    """On a node that has had no firewall yet: SSH's connection is older than any rule."""
+    sut.out("systemctl disable -q --now node-firewall; rm -r /etc/node-firewall /run/node-firewall /var/lib/rke2-node")
+    code, text = ended(apply(nodes, key, NO_SSH))
+    assert code != 0
+    assert "no new connection came through within 10 s, so the node took them back" in " ".join(text.split())
+    assert comes_in(nodes, key)
+    assert sut.out("nft list ruleset; ls /etc/node-firewall 2>/dev/null || true") == ""
+
+
 def test_the_next_run_makes_it_a_control_plane(nodes: Any, sut: Any, client: Any, peer: Any, key: Path) -> None:
-    """With sources for what nodes alone need, rules spoilt by hand, and somebody else's table."""
-    sut.out("nft 'add table ip others; add chain ip others input { type filter hook input priority 10; policy accept; }'")
+    """With sources for what nodes alone need, beside somebody else's table."""
+    sut.out("nft 'add table ip others; add chain ip others input { type filter hook input priority 10; }'")
     sut.out("nft 'add rule ip others input tcp dport 99 counter'")
     others = sut.out("nft list table ip others")
-    sut.out("nft insert rule inet node_firewall input tcp dport 80 accept")
     variables = {
-        **SHORT,
         "rke2_node_control_plane": True,
         "node_firewall_cluster_sources": [f"{nodes.address('outside', 0)}/24", "fd00:64::/64"],
         "node_firewall_sources": {"6443": [f"{nodes.address('services', 0)}/24"]},
     }
-    code, text = ended(apply(nodes, key, variables))
-    assert code == 0, text
+    assert ended(apply(nodes, key, variables))[0] == 0
     addresses = nodes.address("nodes", 11), nodes.address("services", 11)
     assert ask(client, addresses[0], EVERYWHERE + CONTROL_PLANE[1:]) == {"open"}
     assert ask(peer, "fd00:64::11", EVERYWHERE + CONTROL_PLANE[1:]) == {"open"}
@@ -241,6 +241,18 @@ def test_the_next_run_makes_it_a_control_plane(nodes: Any, sut: Any, client: Any
     sut.out("systemctl stop node-firewall")
     assert sut.out("nft list tables") == "table ip others"
     sut.out("systemctl start node-firewall; nft delete table ip others")
+
+
+def test_rules_changed_by_hand_are_put_right(nodes: Any, sut: Any, client: Any, key: Path) -> None:
+    control_plane = {"rke2_node_control_plane": True}
+    assert ended(apply(nodes, key, control_plane))[0] == 0
+    before = in_place(sut)
+    sut.out("nft insert rule inet node_firewall input tcp dport 80 accept")
+    code, text = ended(apply(nodes, key, control_plane, "--check"))
+    assert code == 0 and "changed=1 " in text
+    assert ask(client, nodes.address("nodes", 11), ["tcp/80"]) == {"open"}
+    assert ended(apply(nodes, key, control_plane))[0] == 0
+    assert in_place(sut) == before
 
 
 def test_another_firewall_is_refused(sut: Any) -> None:
