@@ -46,7 +46,7 @@ def ask(address: str, seconds: float, ports: list[str]) -> dict[str, str]:
     waiting = selectors.DefaultSelector()
     for port in ports:
         asking, number = made(port, socket.AF_INET6 if ":" in address else socket.AF_INET)
-        asking.connect_ex((address, number))
+        asking.connect_ex(socket.getaddrinfo(address, number)[0][4])
         if asking.type == socket.SOCK_DGRAM:
             asking.send(b"?")
         # A datagram can always be written; a connection is there once it can be.
