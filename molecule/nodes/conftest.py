@@ -94,6 +94,7 @@ class Nodes:
     """The members and networks of a scenario."""
 
     scenario: str
+    eventually = staticmethod(eventually)
 
     def _ask(self, *words: str) -> str:
         done = subprocess.run([HERE / "containers", *words], check=True, capture_output=True, text=True)
