@@ -81,7 +81,7 @@ def test_dnf_is_told_nothing_on_debian(sut: Any) -> None:
     assert sut.run("test -e /etc/yum.repos.d").returncode == 1
 
 
-def play(*options: str) -> str:
+def play(*options: str, code: int = 0) -> str:
     words = [str(Path(sys.executable).with_name("ansible-playbook")), *options, "-i"]
     words += [str(ROOT / "molecule/nodes/inventory.yml"), str(SCENARIO / "converge.yml")]
     settings = {
@@ -90,7 +90,7 @@ def play(*options: str) -> str:
         "ANSIBLE_PIPELINING": "1",
     }
     done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -133,6 +133,22 @@ def test_drift_is_told_and_mended(sut: Any) -> None:
     assert sut.out(f"stat -c %a /etc/default/rke2-agent; sysctl -n {setting}").split() == ["644", "611"]
     assert sut.run("systemctl is-enabled swap.target").stdout.strip() == "masked"
     assert changed(play("--check")) == set()
+
+
+def test_a_clock_that_goes_its_own_way_and_selinux_that_does_not_enforce_are_refused(sut: Any) -> None:
+    # The kernel's clock is the host's, whatever it does.
+    clock, script = "/usr/local/bin/timedatectl", "printf '#!/bin/sh\\necho %s\\n'"
+    wanted = ("--check", "-e", '{"rke2_node_time_synchronized": true, "rke2_node_selinux_enforcing": true}')
+    try:
+        sut.out(f"{script} no > {clock}; chmod 0755 {clock}")
+        assert "it is not synchronized, and certificates and etcd depend on it" in " ".join(
+            play(*wanted, code=2).split()
+        )
+        sut.out(f"{script} yes > {clock}")
+        refused = " ".join(play(*wanted, code=2).split())
+    finally:
+        sut.out(f"rm {clock}")
+    assert "Checking SELinux on rke2_node: it is disabled, and this role changes nothing about it" in refused
 
 
 def test_it_is_still_so_after_a_restart(sut: Any) -> None:
