@@ -81,6 +81,7 @@ def test_the_names_of_a_family(family: str, packages: list[str], time: str, trus
         ["systemctl", "try-reload-or-restart", "NetworkManager.service"],
         ["systemctl", "restart", "systemd-modules-load.service"],
         ["systemctl", "restart", "systemd-journald.service"],
+        ["journalctl", "--flush"],
         ["systemctl", "stop", "*.swap"],
     ]
     assert found["environment"] == {}
