@@ -21,6 +21,10 @@ options:
     type: list
     elements: str
     required: true
+  node_variables:
+    description: Variables that stand over all others, as those of a pool do in its nodes' user data.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -53,7 +57,8 @@ class LookupModule(LookupBase):
         """Return the parts."""
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            parts = [_node_parts.load(role, variables or {}, self._templar, self._loader) for role in terms]
+            known = {**(variables or {}), **self.get_option("node_variables")}
+            parts = [_node_parts.load(role, known, self._templar, self._loader) for role in terms]
         except PlatformError as error:
             raise AnsibleError(str(error)) from error
         return [part for part in parts if part is not None]

@@ -131,7 +131,7 @@ def check_keys_namespace(value: str) -> list[str]:
     return [fault(f"platform_keys_namespace is '{value}', which is no namespace", mend)]
 
 
-def _network(name: str, value: str) -> tuple[Network | None, list[str]]:
+def parse_network(name: str, value: str) -> tuple[Network | None, list[str]]:
     what = f"{name} is '{value}', which is no network"
     try:
         return ipaddress.ip_network(value, strict=True), []
@@ -144,7 +144,7 @@ def _network(name: str, value: str) -> tuple[Network | None, list[str]]:
     return None, [fault(what, mend)]
 
 
-def _range(name: str, value: str) -> tuple[tuple[Address, Address] | None, list[str]]:
+def parse_range(name: str, value: str) -> tuple[tuple[Address, Address] | None, list[str]]:
     first, _, last = (part.strip() for part in value.partition("-"))
     try:
         low, high = ipaddress.ip_address(first), ipaddress.ip_address(last)
@@ -164,7 +164,7 @@ def check_networks(variables: Mapping[str, Any]) -> list[str]:
     faults: list[str] = []
     networks: dict[str, Network] = {}
     for name in ("platform_pod_cidr", "platform_service_cidr", "platform_services_network"):
-        network, found = _network(name, str(variables[name]))
+        network, found = parse_network(name, str(variables[name]))
         faults += found
         if network is not None:
             networks[name] = network
@@ -172,7 +172,7 @@ def check_networks(variables: Mapping[str, Any]) -> list[str]:
         if first.version == second.version and first.overlaps(second):
             what = f"{one} ({first}) and {other} ({second}) overlap"
             faults.append(fault(what, "choose ranges that share no address."))
-    pool, found = _range("platform_load_balancer_pool", str(variables["platform_load_balancer_pool"]))
+    pool, found = parse_range("platform_load_balancer_pool", str(variables["platform_load_balancer_pool"]))
     return faults + found + (_check_pool_of_addresses(pool, networks, variables) if pool else [])
 
 

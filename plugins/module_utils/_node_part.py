@@ -35,6 +35,8 @@ _FILE: Spec = {
     "when": _WHEN,
     # Holds a secret: written over SSH only, and never shown.
     "secret": {"type": "bool", "default": False},
+    # Where it is not wanted, it stays as it is: it may be somebody else's.
+    "keep": {"type": "bool", "default": False},
 }
 _COMMAND: Spec = {
     "argv": {"type": "list", "elements": "str", "required": True},
@@ -86,10 +88,11 @@ def complete(part: Mapping[str, Any], contents: Mapping[str, str]) -> Part:
 
     :param part: what :func:`validate` returned.
     :param contents: path to the rendered text of each file that is wanted and no secret.
-    :returns: the description, its entries without ``when``, with ``absent``, the files that are not wanted, ``sysctl``,
+    :returns: the description, its entries without ``when``, with ``absent``, the files that are to be gone, ``sysctl``,
         those whose settings the kernel is told, and ``digest``.
     """
     there = [file for file in part["files"] if file["when"]]
+    gone = [file for file in part["files"] if not file["when"] and not file["keep"]]
     files = [
         {"path": file["path"], "mode": file["mode"], "content": contents[file["path"]]}
         for file in there
@@ -102,7 +105,7 @@ def complete(part: Mapping[str, Any], contents: Mapping[str, str]) -> Part:
         "packages": part["packages"],
         "files": files,
         "secret_files": [{key: file[key] for key in ("path", "mode", "template")} for file in there if file["secret"]],
-        "absent": sorted({file["path"] for file in part["files"]} - {file["path"] for file in there}),
+        "absent": sorted({file["path"] for file in gone} - {file["path"] for file in there}),
         "sysctl": {key: value for path in settings for key, value in parse_sysctl(contents[path]).items()},
         "early": [command["argv"] for command in wanted if command["early"]],
         "commands": told + [command["argv"] for command in wanted if not command["early"]],

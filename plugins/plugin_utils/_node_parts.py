@@ -21,10 +21,15 @@ COMPOSER = "rke2_node"
 
 
 def scope(role: str, variables: Mapping[str, Any], loader: DataLoader) -> dict[str, Any]:
-    """What a part's templates see: its defaults over the composing role's and the shared ones, under the variables."""
-    composer = read(COLLECTION_ROLES / COMPOSER / "defaults" / "main.yml", loader)
-    own = read(COLLECTION_ROLES / role / "defaults" / "main.yml", loader)
-    return {**scope_of(COLLECTION_ROLES / COMPOSER, {}, loader), **composer, **own, **variables}
+    """What a part's templates see: its defaults over the composing role's and the shared ones, under the variables.
+
+    Also the internal variables of both roles.
+    """
+    composer, own = (
+        [read(COLLECTION_ROLES / name / kind / "main.yml", loader) for kind in ("defaults", "vars")]
+        for name in (COMPOSER, role)
+    )
+    return {**scope_of(COLLECTION_ROLES / COMPOSER, {}, loader), **composer[1], **own[0], **own[1], **variables}
 
 
 def load(role: str, variables: Mapping[str, Any], templar: Templar, loader: DataLoader) -> dict[str, Any] | None:
