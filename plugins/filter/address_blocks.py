@@ -54,7 +54,7 @@ def address_blocks(value: str) -> list[str]:
         )
     except ValueError as error:
         mend = "Write first-last, such as 198.51.100.2-198.51.100.20."
-        raise AnsibleFilterError(f"Making networks of the range '{value}': {error}. {mend}") from error
+        raise AnsibleFilterError(f"Making networks of the range '{value}': {error}. {mend}") from None
     return [str(block).removesuffix("/32") for block in blocks]
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible_collections.harvester_rke2.platform.plugins.filter.address_blocks import FilterModule
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _node_part
@@ -23,14 +22,7 @@ from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _no
 
 address_blocks = FilterModule().filters()["address_blocks"]
 SCRIPT = "/etc/NetworkManager/dispatcher.d/10-ingress-routing"
-ROOT = Path(__file__).parents[3]
 NETWORK = {"platform_services_network": "198.51.100.0/24", "platform_load_balancer_pool": "198.51.100.2-198.51.100.20"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def filters() -> None:
-    """Templates find the collection's filters, as they do in a play."""
-    init_plugin_loader([str(ROOT / ".ansible/collections")])
 
 
 def part(**variables: Any) -> dict[str, Any] | None:

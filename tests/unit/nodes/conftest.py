@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""What node templates need beyond Ansible's own filters."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from ansible_collections.harvester_rke2.platform.plugins import filter as filters
+
+
+@pytest.fixture(autouse=True)
+def collection_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates find the collection's filters, though Python's importer found the collection and not Ansible's."""
+    collection = sys.modules["ansible_collections.harvester_rke2.platform"]
+    monkeypatch.setattr(collection, "_collection_meta", {}, raising=False)
+    monkeypatch.setattr(filters, "__file__", f"{next(iter(filters.__path__))}/__init__.py")
