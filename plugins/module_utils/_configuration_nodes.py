@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import _node_cilium_l2, _node_firewall, _node_rke2, _node_routing
 from ._configuration import check_types, fault, nearest
 
 Values = Mapping[str, Any]
 # Each node role's own.
-CHECKS: tuple[Callable[[Values], list[str]], ...] = ()
+CHECKS: tuple[Callable[[Values], list[str]], ...] = (
+    _node_rke2.check,
+    _node_routing.check,
+    _node_firewall.check,
+    _node_cilium_l2.check,
+)
 
 
 def check(values: Values) -> list[str]:
