@@ -100,6 +100,8 @@ def apply(nodes: Any, key: Path, variables: dict[str, Any], *options: str) -> su
     collections = NODES.parents[1] / ".ansible" / "collections"
     environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
     environment |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_PIPELINING": "1"}
+    # Molecule wants colours.
+    environment |= {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
     environment.setdefault("ANSIBLE_HOME", str(key.parent / "home"))
     return subprocess.Popen(
         words, cwd=key.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -180,7 +182,7 @@ def test_drops_are_counted_and_logged(sut: Any) -> None:
     assert "counter packets 0 " not in rules[-3] and 'comment "dropped"' in rules[-3]
 
 
-def test_it_is_still_so_after_a_restart(nodes: Any, sut: Any, client: Any, router: Any) -> None:
+def test_it_is_still_so_after_a_restart(nodes: Any, sut: Any, client: Any, peer: Any, router: Any) -> None:
     before = in_place(sut)
     sut.restart()
     assert in_place(sut) == before
@@ -189,9 +191,11 @@ def test_it_is_still_so_after_a_restart(nodes: Any, sut: Any, client: Any, route
     sut.out(f"ip route replace default via {nodes.address('nodes', 2)}")
     serve(nodes, sut)
     address = nodes.address("nodes", 11)
-    # It knows the interface that was there before.
+    # They know the interfaces that were there before.
     router.out("ip neigh flush dev eth0")
+    peer.out("ip neigh flush dev eth0; ip -6 neigh flush dev eth0")
     assert ask(client, address, EVERYWHERE) == {"open"}
+    assert nodes.eventually(lambda: ask(peer, "fd00:64::11", EVERYWHERE) == {"open"})
     assert ask(client, address, CLOSED) == {"dropped"}
 
 
