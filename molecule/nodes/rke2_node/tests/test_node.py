@@ -127,6 +127,7 @@ def test_drift_is_told_and_mended(sut: Any) -> None:
         "Set those back that have drifted",
     }
     assert "-drift" in report and "+br_netfilter" in report and SECRET not in report
+    assert f"(item={setting}=611)" in report
     assert sut.out(state) == drifted
 
     mended = play("--diff")
