@@ -21,7 +21,12 @@ MANIFEST = "/var/lib/rancher/rke2/server/manifests/cilium-l2.yaml"
 def converge(*options: str) -> str:
     words = [str(Path(sys.executable).with_name("ansible-playbook")), *options, "-i"]
     words += [str(ROOT / "molecule/nodes/inventory.yml"), str(SCENARIO / "converge.yml")]
-    settings = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"), "ANSIBLE_PIPELINING": "1"}
+    settings = {
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+    }
     done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -89,6 +89,8 @@ def play(*options: str, code: int = 0) -> str:
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
     }
     done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
@@ -125,6 +127,7 @@ def test_drift_is_told_and_mended(sut: Any) -> None:
         "Set those back that have drifted",
     }
     assert "-drift" in report and "+br_netfilter" in report and SECRET not in report
+    assert f"(item={setting}=611)" in report
     assert sut.out(state) == drifted
 
     mended = play("--diff")
