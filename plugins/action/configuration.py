@@ -106,12 +106,14 @@ class ActionModule(ActionBase):
         if not mistyped and of_node:
             faults += _configuration_nodes.check(values)
         elif not mistyped:
-            faults += _configuration.check(values)
+            shared = _configuration.check(values)
+            faults += shared
             faults += _configuration.check_quantities(values)
             faults += _configuration_cluster.check(values)
             pools = values["platform_pools"]
             if not _configuration.check_pools(pools):
-                faults += _configuration_nodes.check_pools(values, of_nodes)
+                # What the nodes make of wrong networks is not worth telling.
+                faults += [] if shared else _configuration_nodes.check_pools(values, of_nodes)
                 faults += self._services(pools, variables)
         if faults:
             listed = "\n".join(f"  - {fault}" for fault in faults)
