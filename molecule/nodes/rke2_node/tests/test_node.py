@@ -94,7 +94,8 @@ def play(*options: str, code: int = 0) -> str:
     }
     done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    # Under Molecule failures are told on the other one.
+    return done.stdout + done.stderr
 
 
 def changed(output: str) -> set[str]:
