@@ -92,11 +92,4 @@ def _taken(shown: str, pool: tuple[Address, Address], values: Values) -> list[st
         if network is not None and _overlap(pool, (network[0], network[-1])):
             mend = "choose ranges that share no address."
             faults.append(fault(f"{shown} and {other} ({network}) overlap", mend))
-    given = str(values.get("cilium_l2_dhcp_range") or "")
-    if given:
-        leases, found = parse_range("cilium_l2_dhcp_range", given)
-        faults += found
-        if leases is not None and _overlap(pool, leases):
-            mend = "shorten one: an address that is leased and announced is answered for twice."
-            faults.append(fault(f"{shown} and cilium_l2_dhcp_range ({leases[0]}-{leases[1]}) overlap", mend))
     return faults

@@ -102,6 +102,7 @@ def _read(module: AnsibleModule, path: str) -> str | None:
         return None
     except OSError as error:
         module.fail_json(msg=f"Reading {path}: {error.strerror}. Run as root, and look at what stands there.")
+        raise
 
 
 def _write(module: AnsibleModule, path: str, content: str, mode: str) -> dict[str, Any]:

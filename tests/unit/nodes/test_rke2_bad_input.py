@@ -188,14 +188,6 @@ def test_right_variables_of_a_node_are_not_complained_about() -> None:
             "platform_pod_cidr (10.42.0.0/16) overlap",
         ),
         (
-            {"cilium_l2_dhcp_range": "198.51.100.20-198.51.100.90"},
-            "cilium_l2_dhcp_range (198.51.100.20-198.51.100.90) overlap: shorten one",
-        ),
-        (
-            {"cilium_l2_dhcp_range": "198.51.100.90-198.51.100.30"},
-            "cilium_l2_dhcp_range is '198.51.100.90-198.51.100.30', whose first",
-        ),
-        (
             {"platform_load_balancer_pool": "198.51.100.250-198.51.100.255"},
             "has 198.51.100.255, the broadcast address: leave",
         ),
@@ -209,8 +201,7 @@ def test_a_bad_pool_is_told_in_one_sentence(values: dict[str, Any], sentence: st
 def test_a_right_pool_is_not_complained_about() -> None:
     assert _node_cilium_l2.check({}) == []
     assert _node_cilium_l2.check({**SHARED, "cilium_l2_pool": SHARED["platform_load_balancer_pool"]}) == []
-    right = {"cilium_l2_interfaces": ["^eth1$", "^ens[0-9]+$"], "cilium_l2_dhcp_range": "198.51.100.21-198.51.100.99"}
-    assert _node_cilium_l2.check({**SHARED, **right}) == []
+    assert _node_cilium_l2.check({**SHARED, "cilium_l2_interfaces": ["^eth1$", "^ens[0-9]+$"]}) == []
     assert _node_cilium_l2.check({**SHARED, "cilium_l2_enabled": False, "cilium_l2_interfaces": []}) == []
 
 
