@@ -53,12 +53,13 @@ class ActionModule(ActionBase):
 
     def _values(self, role: Path, names: set[str], variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """The values of a role's variables, as its templates would see them, and a fault for each that has none."""
-        templar = self._templar.copy_with_new_env(available_variables=scope_of(role, variables, self._loader))
+        scope = scope_of(role, variables, self._loader)
+        templar = self._templar.copy_with_new_env(available_variables=scope)
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name in sorted(names):
             try:
-                values[name] = templar.template(variables[name])
+                values[name] = templar.template(scope[name])
             except AnsibleError as error:
                 faults.append(f"{name} cannot be evaluated ({error}): correct its expression.")
         return values, faults
@@ -98,7 +99,9 @@ class ActionModule(ActionBase):
         values: dict[str, Any] = {}
         mistyped: list[str] = []
         for role, options in declared.items():
-            found, unusable = self._values(role, set(options) & set(variables), variables)
+            # What a node's role checks hangs on its defaults, too.
+            preset = read(role / "defaults" / "main.yml", self._loader) if (role / "meta" / "node.yml").exists() else {}
+            found, unusable = self._values(role, set(options) & {*variables, *preset}, variables)
             mistyped += unusable + _configuration.check_types(role.name, options, found)
             values |= found
         faults += mistyped

@@ -132,7 +132,7 @@ def _repository(what: str, repository: Mapping[str, Any]) -> list[str]:
     faults = []
     for key, value in repository.items():
         urls = value if isinstance(value, list) else [value]
-        if key in ("password", "username") or any("@" in urlsplit(str(url)).netloc for url in urls):
+        if str(key).endswith(("password", "username")) or any("@" in urlsplit(str(url)).netloc for url in urls):
             mend = "let the mirror serve the nodes' network without one: it would stand in user data."
             faults.append(fault(f"{what}.{key} holds a credential", mend))
         elif any("\n" in str(url) for url in urls):
@@ -181,10 +181,10 @@ def _system(values: Values) -> list[str]:
             for value in values.get(name) or []
             if not pattern.fullmatch(str(value))
         ]
-    size = values.get("rke2_node_journal_size", "1G")
+    size = values.get("rke2_node_journal_max_use", "1G")
     if not SIZE.fullmatch(str(size)):
         mend = "write it as systemd does, such as 500M or 1G."
-        faults.append(fault(f"rke2_node_journal_size is '{size}', which is no size", mend))
+        faults.append(fault(f"rke2_node_journal_max_use is '{size}', which is no size", mend))
     return faults
 
 
@@ -210,8 +210,8 @@ def _config(values: Values) -> list[str]:
     mend = "take it out: it would stand in user data. Rancher gives its nodes what they need."
     return [
         fault(f"rke2_node_config.{key} is a secret", mend)
-        for key in values.get("rke2_node_config") or {}
-        if str(key).rstrip("+") in SECRETS
+        for key, value in (values.get("rke2_node_config") or {}).items()
+        if str(key).rstrip("+") in SECRETS or "@" in urlsplit(str(value)).netloc
     ]
 
 

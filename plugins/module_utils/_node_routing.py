@@ -89,23 +89,22 @@ def _table(values: Values) -> list[str]:
 def _priorities(values: Values) -> list[str]:
     limits = (LOWEST_PRIORITY, HIGHEST_PRIORITY)
     rule, faults = _number("policy_routing_rule_priority", values, 100, *limits)
-    pool, found = _number("policy_routing_pool_priority", values, 101, *limits)
+    pool, found = _number("policy_routing_network_priority", values, 101, *limits)
     faults += found
     if not faults and pool == rule:
         mend = "give each its own, such as 100 and 101."
-        what = f"policy_routing_rule_priority and policy_routing_pool_priority are both {rule}"
+        what = f"policy_routing_rule_priority and policy_routing_network_priority are both {rule}"
         faults.append(fault(what, mend))
     elif not faults and pool == rule - 1:
         mend = f"choose {rule + 1}."
-        what = f"policy_routing_pool_priority is {pool}, where the rule for what the node sends to itself is"
+        what = f"policy_routing_network_priority is {pool}, where the rule for what the node sends to itself is"
         faults.append(fault(what, mend))
     return faults
 
 
 def _addresses(values: Values) -> list[str]:
     network, faults = _network(values)
-    # The role's own names are set where they differ from the platform's.
-    pool_name = "policy_routing_pool" if values.get("policy_routing_pool") else "platform_load_balancer_pool"
+    pool_name = "platform_load_balancer_pool"
     pool, found = _range(pool_name, values)
     dhcp, found_too = _range("policy_routing_dhcp_range", values)
     faults += found + found_too
@@ -123,7 +122,9 @@ def _addresses(values: Values) -> list[str]:
 
 def _network(values: Values) -> tuple[ipaddress.IPv4Network | None, list[str]]:
     try:
-        network = ipaddress.ip_network(str(values.get("platform_services_network") or ""), strict=False)
+        network = ipaddress.ip_network(
+            str(values.get("policy_routing_network") or values.get("platform_services_network") or ""), strict=False
+        )
     except ValueError:
         # The platform's own checks say it, or it is not set.
         return None, []

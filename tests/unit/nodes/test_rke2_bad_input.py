@@ -95,7 +95,7 @@ SHARED = {
             {"rke2_node_unmanaged_interfaces": ["lxc*;eth0"]},
             "rke2_node_unmanaged_interfaces has 'lxc*;eth0', which is no interface",
         ),
-        ({"rke2_node_journal_size": "1 GB"}, "rke2_node_journal_size is '1 GB', which is no size"),
+        ({"rke2_node_journal_max_use": "1 GB"}, "rke2_node_journal_max_use is '1 GB', which is no size"),
         (
             {"rke2_node_kernel_settings": {"swappiness": 1}},
             "has 'swappiness', which is no setting of the kernel: write it as sysctl",
@@ -209,3 +209,11 @@ def test_the_shared_pool_outside_of_its_network_is_told_once() -> None:
     bad = {**SHARED, "platform_load_balancer_pool": "192.0.2.2-192.0.2.9", "platform_load_balancer_ip": "192.0.2.2"}
     (told,) = [*_configuration.check_networks(bad), *_node_cilium_l2.check(bad)]
     assert "platform_load_balancer_pool (192.0.2.2-192.0.2.9) is not inside platform_services_network" in told
+
+
+def test_a_credential_in_an_address_or_a_key_of_a_repository_is_told() -> None:
+    repository = {"baseurl": "https://mirror.example.com/a", "proxy_password": "x"}
+    (told,) = _node_rke2.check({"rke2_node_yum_repositories": {"mirror": repository}})
+    assert "mirror.proxy_password holds a credential" in told
+    (told,) = _node_rke2.check({"rke2_node_config": {"etcd-s3-proxy": "http://user:word@proxy.example.com"}})
+    assert told.startswith("rke2_node_config.etcd-s3-proxy is a secret")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,22 @@ def test_rancher_s_repository_is_there_beside_the_given_ones() -> None:
     }
 
 
-def test_airgapped_only_the_given_repositories_are_left() -> None:
+def test_airgapped_only_the_given_repositories_are_left(tmp_path: Path) -> None:
     given = {"rke2_node_airgapped": True, "rke2_node_yum_repositories": {"mine": {"baseurl": "https://a/9"}}}
     assert list(repositories(**given)) == ["mine"]
     off = part(**given)["early"][-1]
-    assert off[:2] == ["find", "/etc/yum.repos.d"] and "s/^enabled *=.*/enabled=0/" in off and "platform.repo" in off
+    (tmp_path / "platform.repo").write_text("[mine]\nbaseurl=https://a/9\n")
+    # One says that it is on, the other does not: on is what dnf takes that for.
+    (tmp_path / "rocky.repo").write_text("[baseos]\nenabled=1\ngpgcheck=1\n\n[appstream]\ngpgcheck=1\n")
+    for _ in range(2):
+        subprocess.run([word.replace("/etc/yum.repos.d", str(tmp_path)) for word in off], check=True)
+    left = configparser.ConfigParser()
+    left.read(tmp_path / "rocky.repo")
+    assert {name: dict(left[name]) for name in left.sections()} == {
+        "baseos": {"enabled": "0", "gpgcheck": "1"},
+        "appstream": {"enabled": "0", "gpgcheck": "1"},
+    }
+    assert (tmp_path / "platform.repo").read_text() == "[mine]\nbaseurl=https://a/9\n"
     assert not any("sed" in argv for argv in part()["early"] + part(**given, rke2_node_family="debian")["early"])
 
 
@@ -204,4 +216,4 @@ def test_the_same_variables_give_the_same_bytes() -> None:
 
 
 def test_a_changed_file_is_put_to_work_again() -> None:
-    assert part()["digest"] == part()["digest"] != part(rke2_node_journal_size="2G")["digest"]
+    assert part()["digest"] == part()["digest"] != part(rke2_node_journal_max_use="2G")["digest"]

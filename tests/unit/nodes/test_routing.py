@@ -5,22 +5,18 @@
 from __future__ import annotations
 
 import configparser
-import ipaddress
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.harvester_rke2.platform.plugins.filter.address_blocks import FilterModule
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _node_part
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._node_routing import check
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils import _node_parts
 
-address_blocks = FilterModule().filters()["address_blocks"]
 SCRIPT = "/etc/NetworkManager/dispatcher.d/10-ingress-routing"
 NETWORK = {"platform_services_network": "198.51.100.0/24", "platform_load_balancer_pool": "198.51.100.2-198.51.100.20"}
 
@@ -41,32 +37,6 @@ def profile(**variables: Any) -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
     parser.read_string(files(**variables)[f"/etc/NetworkManager/system-connections/services-{name}.nmconnection"])
     return parser
-
-
-def test_a_range_is_the_fewest_networks_that_hold_it_and_nothing_else() -> None:
-    blocks = address_blocks("198.51.100.2-198.51.100.20")
-    assert blocks == ["198.51.100.2/31", "198.51.100.4/30", "198.51.100.8/29", "198.51.100.16/30", "198.51.100.20"]
-    held = [str(address) for block in blocks for address in ipaddress.ip_network(block)]
-    assert held == [f"198.51.100.{last}" for last in range(2, 21)]
-
-
-@pytest.mark.parametrize(
-    ("value", "blocks"),
-    [
-        ("", []),
-        ("192.0.2.7", ["192.0.2.7"]),
-        ("192.0.2.7-192.0.2.7", ["192.0.2.7"]),
-        (" 192.0.2.0 - 192.0.2.255 ", ["192.0.2.0/24"]),
-    ],
-)
-def test_small_and_whole_ranges(value: str, blocks: list[str]) -> None:
-    assert address_blocks(value) == blocks
-
-
-@pytest.mark.parametrize("value", ["192.0.2.9-192.0.2.1", "x-y", "192.0.2.0/24", "2001:db8::1-2001:db8::2"])
-def test_what_is_no_range_says_how_one_is_written(value: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"Write first-last, such as 198\.51\.100\.2-198\.51\.100\.20\."):
-        address_blocks(value)
 
 
 def test_workers_have_it_and_the_control_plane_has_not() -> None:
@@ -95,9 +65,12 @@ def test_each_family_gets_the_same_paths_modes_and_unit(family: str) -> None:
     ]
 
 
-def test_the_same_variables_give_the_same_bytes_and_a_changed_pool_others() -> None:
-    again = [_node_part.digest(part(**variables) or {}) for variables in ({}, {}, {"policy_routing_pool": "192.0.2.1"})]
-    assert again[0] == again[1] != again[2]
+def test_the_same_variables_give_the_same_bytes_and_another_pool_changes_none() -> None:
+    """A changed byte would replace every worker; the LoadBalancer pool may grow without."""
+    pool = {"platform_load_balancer_pool": "198.51.100.2-198.51.100.99"}
+    other = {"platform_services_network": "192.0.2.0/24"}
+    again = [_node_part.digest(part(**variables) or {}) for variables in ({}, {}, pool, other)]
+    assert again[0] == again[1] == again[2] != again[3]
 
 
 def test_the_profile_never_takes_the_default_route_and_stands_above_cloud_inits() -> None:
@@ -105,7 +78,12 @@ def test_the_profile_never_takes_the_default_route_and_stands_above_cloud_inits(
     assert text["connection"]["type"] == "ethernet"
     assert text["connection"]["interface-name"] == "eth1"
     assert text["connection"].getint("autoconnect-priority") > 120
-    assert dict(text["ipv4"]) == {"method": "auto", "never-default": "true"}
+    assert dict(text["ipv4"]) == {
+        "method": "auto",
+        "never-default": "true",
+        "ignore-auto-dns": "true",
+        "ignore-auto-routes": "true",
+    }
     assert dict(text["ipv6"]) == {"method": "disabled"}
     assert "vlan" not in text
 
@@ -121,10 +99,10 @@ def test_a_vlan_is_made_on_the_first_interface() -> None:
 def test_the_way_back_is_checked_loosely_on_what_is_there_already() -> None:
     path = "/etc/sysctl.d/91-policy-routing.conf"
     keys = "net/ipv4/conf/{}/rp_filter"
-    assert _node_part.parse_sysctl(files()[path]) == {keys.format(name): "2" for name in ("all", "eth0", "eth1")}
-    # A VLAN's interface comes later, and a missing key would end the set-up; "all" covers it.
+    assert _node_part.parse_sysctl(files()[path]) == {keys.format(name): "2" for name in ("eth0", "eth1")}
+    # A VLAN's interface comes later, and a missing key would end the set-up.
     vlan = files(policy_routing_interface="eth0.5", policy_routing_vlan=5)
-    assert _node_part.parse_sysctl(vlan[path]) == {keys.format(name): "2" for name in ("all", "eth0")}
+    assert _node_part.parse_sysctl(vlan[path]) == {keys.format(name): "2" for name in ("eth0",)}
 
 
 def test_names_table_and_priorities_are_the_variables() -> None:
@@ -133,16 +111,16 @@ def test_names_table_and_priorities_are_the_variables() -> None:
         "policy_routing_table": 300,
         "policy_routing_table_name": "services",
         "policy_routing_rule_priority": 210,
-        "policy_routing_pool_priority": 220,
+        "policy_routing_network_priority": 220,
         "policy_routing_gateway": "192.0.2.254",
-        "policy_routing_pool": "192.0.2.8-192.0.2.11",
+        "policy_routing_network": "192.0.2.0/24",
     }
     there = files(**own)
     assert there["/etc/iproute2/rt_tables.d/services.conf"] == "300 services\n"
     lines = there[SCRIPT].splitlines()
-    for line in ("interface=ens4", "gateway=192.0.2.254", "table=300", 'pool="192.0.2.8/30"'):
+    for line in ("interface=ens4", "gateway=192.0.2.254", "table=300", "network=192.0.2.0/24"):
         assert line in lines
-    assert "own=$((210 - 1)) from_address=210 from_pool=220" in lines
+    assert "own=$((210 - 1)) from_address=210 from_network=220" in lines
     assert f"{SCRIPT} ens4 watch" in there["/etc/systemd/system/policy-routing-watch.service"]
 
 
@@ -221,11 +199,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         " one of them: two machines would have one address.",
     ),
     (
-        {"pool": "198.51.100.90-198.51.100.95", "dhcp_range": "198.51.100.95-198.51.100.99"},
-        "policy_routing_pool and policy_routing_dhcp_range share 198.51.100.95 to 198.51.100.95: move one of "
-        "them: two machines would have one address.",
-    ),
-    (
         {"dhcp_range": "203.0.113.5-203.0.113.9"},
         "policy_routing_dhcp_range is outside of platform_services_network (198.51.100.0/24): give the range "
         "that DHCP serves in 198.51.100.0/24.",
@@ -234,16 +207,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"dhcp_range": "198.51.100.100"},
         "policy_routing_dhcp_range is '198.51.100.100', which is no range of addresses: write it like "
         "198.51.100.2-198.51.100.20.",
-    ),
-    (
-        {"pool": "198.51.100.20-198.51.100.2"},
-        "policy_routing_pool is '198.51.100.20-198.51.100.2', whose first address is after its last: write "
-        "198.51.100.2-198.51.100.20.",
-    ),
-    (
-        {"pool": "2001:db8::2-2001:db8::9"},
-        "policy_routing_pool is '2001:db8::2-2001:db8::9', which is IPv6: give IPv4 addresses, such as "
-        "198.51.100.2-198.51.100.20: policy routing does no IPv6.",
     ),
     (
         {"interface": "eth0"},
@@ -308,17 +271,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "policy_routing_rule_priority is '1': choose a whole number from 2 to 32765.",
     ),
     (
-        {"pool_priority": 32766},
-        "policy_routing_pool_priority is '32766': choose a whole number from 2 to 32765.",
+        {"network_priority": 32766},
+        "policy_routing_network_priority is '32766': choose a whole number from 2 to 32765.",
     ),
     (
-        {"pool_priority": 100},
-        "policy_routing_rule_priority and policy_routing_pool_priority are both 100: give each its own, such "
+        {"network_priority": 100},
+        "policy_routing_rule_priority and policy_routing_network_priority are both 100: give each its own, such "
         "as 100 and 101.",
     ),
     (
-        {"pool_priority": 99},
-        "policy_routing_pool_priority is 99, where the rule for what the node sends to itself is: choose 101.",
+        {"network_priority": 99},
+        "policy_routing_network_priority is 99, where the rule for what the node sends to itself is: choose 101.",
     ),
 ]
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import Play
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
 
 NUMBERS = {"minimum": 3, "maximum": 3, "cpu": 4, "memory_gib": 8, "disk_gib": 60}
 POOLS = ("controlplane", "general", "database")
-OF_POOLS = ", ".join(f"'{pool}': lookup('harvester_rke2.platform.user_data', pool='{pool}')" for pool in POOLS)
+# As roles/rke2_cluster/templates/objects/20-machine-configs.yml.j2 asks for it.
+FRAGMENTS = ROOT / "roles" / "rke2_cluster" / "templates" / "user-data"
+LOOKUP = f"lookup('harvester_rke2.platform.user_data', '{FRAGMENTS}', pool='%s')"
+OF_POOLS = ", ".join(f"'{pool}': {LOOKUP % pool}" for pool in POOLS)
 PLAYBOOK = f"""
 - hosts: all
   gather_facts: false
@@ -24,7 +27,14 @@ PLAYBOOK = f"""
         dest: "{{{{ playbook_dir }}}}/{{{{ inventory_hostname }}}}.json"
         mode: "0600"
 """
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5bY6kp0xVbEmqsNbnFbV0a8mGXEH5L4yC7f0Cz0Q9x me"
+SECRET = "this-is-a-secret"
 SHARED: dict[str, Any] = {
+    "rke2_cluster_ssh_authorized_keys": [KEY],
+    "platform_rancher_token": SECRET,
+    "rke2_cluster_credential_token": SECRET,
+    "rke2_cluster_registry_password": SECRET,
+    "cluster_autoscaler_token": SECRET,
     "platform_domain": "lab.example.com",
     "platform_cluster_name": "platform-lab",
     "platform_root_ca_certificate": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
@@ -39,6 +49,7 @@ INVENTORIES: dict[str, dict[str, Any]] = {
     "usual": {},
     "again": {},
     "vlan": {"policy_routing_vlan": 7, "policy_routing_interface": "eth0.7"},
+    "other_pool": {"platform_load_balancer_pool": "198.51.100.2-198.51.100.99"},
     "airgapped": {"rke2_node_airgapped": True, "rke2_node_yum_repositories": {"mirror": REPOSITORY}},
 }
 Rendered = dict[str, dict[str, str]]
@@ -64,6 +75,10 @@ def files(user_data: str) -> dict[str, str]:
 
 def test_the_same_variables_give_the_same_bytes(rendered: Rendered) -> None:
     assert rendered["again"] == rendered["usual"]
+
+
+def test_a_larger_load_balancer_pool_replaces_no_node(rendered: Rendered) -> None:
+    assert rendered["other_pool"] == rendered["usual"]
 
 
 def test_two_pools_differ_in_their_packages_only(rendered: Rendered) -> None:
@@ -100,5 +115,7 @@ def test_inside_the_limits_and_without_a_secret(rendered: Rendered) -> None:
         for text in inventory.values():
             assert text.startswith("#cloud-config\n")
             assert len(text) < 64 * 1024
-            assert "PRIVATE KEY" not in text
-            assert set(yaml.safe_load(text)) <= {"runcmd", "write_files"}
+            assert SECRET not in text
+            found = yaml.safe_load(text)
+            assert found["users"] == ["default"] and found["ssh_authorized_keys"] == [KEY]
+            assert set(found) == {"users", "ssh_authorized_keys", "runcmd", "write_files"}
