@@ -232,9 +232,8 @@ def test_rules_that_an_earlier_version_made_are_removed(sut: Any) -> None:
     sut.out("ip rule add priority 77 from 192.0.2.7 lookup 201 && ip rule add priority 76 lookup local")
     sut.out("ip rule add priority 90 from 192.0.2.7 lookup 200 && echo 201 76 > /run/ingress-routing/made")
     sut.out(f"{SCRIPT} eth1 apply")
-    assert [line.split(":")[0] for line in sut.out("ip -4 rule show").splitlines()] == [
-        "0", "99", "100", *["101"] * 4, "32766", "32767",
-    ]  # fmt: skip
+    priorities = [line.split(":")[0] for line in sut.out("ip -4 rule show").splitlines()]
+    assert priorities == ["0", "99", "100", "101", "32766", "32767"]
 
 
 def test_a_gateway_elsewhere_is_said(sut: Any) -> None:
