@@ -30,6 +30,8 @@ PAUSE = 15.0
 _LOOK = 1.0
 _WATCH = 0.5
 _FAREWELL = 20.0
+# Seconds in which a run that is told to stop ends its tasks.
+_GRACE = 10.0
 # A process of somebody else, where the system shows nobody's but one's own.
 _HIDDEN = "hidden"
 
@@ -258,8 +260,13 @@ def _stop(pid: int, lease: RunLease) -> None:
     """This run was silent for so long (a machine asleep, a network away) that another one has begun."""
     with suppress(OSError), open(f"/proc/{pid}/fd/2", "a", encoding="utf-8") as terminal:
         terminal.write(f"\nAnother run has taken over the cluster {lease.cluster}: this one is stopped.\n")
-    if lives(pid, lease.run.process):
-        os.kill(pid, signal.SIGINT)
+    # A run that a script has started in the background does not hear the first.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        if lives(pid, lease.run.process):
+            os.kill(pid, name)
+        deadline = time.monotonic() + _GRACE
+        while lives(pid, lease.run.process) and time.monotonic() < deadline:
+            time.sleep(_WATCH)
 
 
 def in_background(work: Callable[[], None]) -> None:

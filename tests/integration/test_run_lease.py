@@ -149,9 +149,12 @@ def test_of_many_at_once_one_gets_it(space: str) -> None:
     assert ((lease(space, "nobody").read() or {})["spec"])["leaseTransitions"] == 2
 
 
-def kept(space: str) -> tuple[leases.RunLease, subprocess.Popen[bytes]]:
+def kept(space: str, hears: str = "default_int_handler") -> tuple[leases.RunLease, subprocess.Popen[bytes]]:
     """A process, and its Lease with a keeper in the background."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    # Said outright: whoever runs the tests in the background has the signal ignored for all below.
+    program = f"import signal, time; signal.signal(signal.SIGINT, signal.{hears}); print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline()
     mine = lease(space, "anna@laptop", leases.process_of(process.pid))
     mine.acquire()
     leases.in_background(lambda: leases.keep(lease(space, "anna@laptop", mine.run.process), process.pid, pause=0.5))
@@ -185,13 +188,18 @@ def test_a_lease_that_somebody_has_deleted_is_made_again(space: str) -> None:
     process.wait()
 
 
-def test_a_run_whose_cluster_was_taken_over_is_stopped(space: str) -> None:
-    mine, process = kept(space)
+@pytest.mark.parametrize(
+    ("hears", "ends_by"),
+    [("default_int_handler", signal.SIGINT), ("SIG_IGN", signal.SIGTERM)],
+    ids=["heard", "ignored"],
+)
+def test_a_run_whose_cluster_was_taken_over_is_stopped(space: str, hears: str, ends_by: signal.Signals) -> None:
+    mine, process = kept(space, hears)
     while True:
         found = mine.read() or {}
         found["spec"]["holderIdentity"] = "ben@desk"
         # The keeper may be quicker: then it is tried again.
         if mine._put(found):
             break
-    assert process.wait(20) == -signal.SIGINT
+    assert process.wait(30) == -ends_by
     assert holder(space) == "ben@desk"
