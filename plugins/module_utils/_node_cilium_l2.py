@@ -68,7 +68,7 @@ def _pool(values: Values) -> list[str]:
 
 
 def _home(name: str, shown: str, pool: tuple[Address, Address], values: Values) -> list[str]:
-    home, _ = parse_network("", str(values.get("platform_services_network") or ""))
+    home, _faults = parse_network("", str(values.get("platform_services_network") or ""))
     if home is None:
         return []
     if not (pool[0] in home and pool[1] in home):
@@ -88,7 +88,7 @@ def _taken(shown: str, pool: tuple[Address, Address], values: Values) -> list[st
     """Overlaps with ranges from which others take addresses."""
     faults = []
     for other in ("platform_pod_cidr", "platform_service_cidr"):
-        network, _ = parse_network(other, str(values.get(other) or ""))
+        network, _faults = parse_network(other, str(values.get(other) or ""))
         if network is not None and _overlap(pool, (network[0], network[-1])):
             mend = "choose ranges that share no address."
             faults.append(fault(f"{shown} and {other} ({network}) overlap", mend))

@@ -15,6 +15,7 @@ description:
   - Writes files whole, owned by root, each put in place by a rename, and removes others. Missing folders are made.
   - Unlike M(ansible.builtin.copy) it says in check mode what it would write also where a folder is missing.
 extends_documentation_fragment:
+  - harvester_rke2.platform.attributes
   - harvester_rke2.platform.attributes.full
 options:
   files:
