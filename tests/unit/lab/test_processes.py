@@ -62,6 +62,10 @@ def test_a_daemon_nobody_wrote_down_is_found(lab: Lab) -> None:
     pid = processes.start(lab, Program("lost", SLEEP))
     processes.record(lab, "lost").unlink()
     try:
+        # Its environment can be read a moment after exec has closed the pipe that Popen waits for.
+        deadline = time.monotonic() + 5
+        while pid not in processes.marked(lab) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert pid in processes.marked(lab)
         assert processes.strays(lab) == [pid]
     finally:
