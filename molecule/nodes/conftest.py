@@ -104,7 +104,7 @@ class Nodes:
         return Container(self._ask("name", self.scenario, member))
 
     def address(self, network: str, host: int) -> str:
-        """In a network (nodes, services, outside): 11 the node, 12 peer or client, 2 the router, 1 this machine."""
+        """In a network (nodes, services, outside): 11 the node, 12 peer or client, 2 the router."""
         return f"{self._ask('address', self.scenario, network)}.{host}"
 
 

@@ -33,14 +33,18 @@ def check_pools(values: Values, declared: Mapping[str, Mapping[str, Any]]) -> li
 
     :param declared: option of a node role to its argument specification.
     """
+    found: dict[str, list[str]] = {}
     faults = list[str]()
     for name, pool in (values.get("platform_pools") or {}).items():
         own = pool.get("node_variables") or {}
         where = f"platform_pools.{name}.node_variables"
-        wrong = [f"{where}: {sentence}" for sentence in _unknown(own, declared) or check_types("", declared, own)]
+        wrong = _unknown(own, declared) or check_types("", declared, own)
+        faults += [f"{where}: {sentence}" for sentence in wrong]
         leads = {"rke2_node_control_plane": bool(pool.get("control_plane", False))}
-        faults += wrong or [f"Pool {name}: {sentence}" for sentence in check({**values, **leads, **own})]
-    return _once(faults)
+        for sentence in [] if wrong else check({**values, **leads, **own}):
+            found.setdefault(sentence, []).append(name)
+    # What several pools have wrong alike is said once, without a pool.
+    return faults + [text if len(pools) > 1 else f"Pool {pools[0]}: {text}" for text, pools in found.items()]
 
 
 def _unknown(names: Iterable[str], declared: Mapping[str, Any]) -> list[str]:
@@ -50,11 +54,3 @@ def _unknown(names: Iterable[str], declared: Mapping[str, Any]) -> list[str]:
         mend = f"did you mean {guess}?" if guess else "see the README of rke2_node and the roles that it composes."
         faults.append(fault(f"{name} is no variable of a node's role", mend))
     return faults
-
-
-def _once(faults: Iterable[str]) -> list[str]:
-    """What every pool has wrong alike is said once, without the pool."""
-    by_sentence: dict[str, list[str]] = {}
-    for each in faults:
-        by_sentence.setdefault(each.split(": ", 1)[1] if each.startswith("Pool ") else each, []).append(each)
-    return [told[0] if len(told) == 1 else sentence for sentence, told in by_sentence.items()]

@@ -134,7 +134,10 @@ def _remove(module: AnsibleModule, path: str) -> dict[str, Any]:
     if before is None:
         return {}
     if not module.check_mode:
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            module.fail_json(msg=f"Removing {path}: {error.strerror}. Run as root, and look at what stands there.")
     return {"before_header": path, "after_header": path, "before": before, "after": ""}
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""policy_routing: what it renders, what it refuses, and the networks of a range."""
+"""policy_routing: what it renders, and what it refuses."""
 
 from __future__ import annotations
 
