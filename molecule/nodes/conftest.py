@@ -38,10 +38,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(config: pytest.Config, terminalreporter: Any) -> None:
-    """Keep what each behaviour did, role off and role on: with two workers Molecule shows no output but of failures."""
+    """Keep what failed, and what each behaviour did, role off and role on: with two workers Molecule shows none of it."""
     how = "role off" if config.getoption("--role-off") else "role on"
     kept = HERE.parents[1] / ".run" / "nodes"
     kept.mkdir(parents=True, exist_ok=True)
+    for outcome in ("failed", "error"):
+        for report in terminalreporter.getreports(outcome):
+            with (kept / "failed.txt").open("a") as file:
+                file.write(f"--- {report.nodeid} ({how}, {report.when})\n{report.longreprtext}\n{report.caplog}\n")
+                file.write(f"{report.capstdout[-4000:]}\n")
     for outcome in ("passed", "failed", "xfailed", "xpassed"):
         for report in terminalreporter.getreports(outcome):
             if "behaviour" in report.keywords:
