@@ -135,6 +135,11 @@ _METRICS: Spec = {
     "path": _text(default="/metrics"),
     "scheme": _text(choices=["http", "https"], default="http"),
     "selector": {"type": "dict", "default": {}},
+    "namespaces": {"type": "list", "elements": "str", "default": []},
+    "honor_labels": {"type": "bool", "default": False},
+    "node": {"type": "bool", "default": False},
+    "labels": {"type": "dict", "default": {}},
+    "drop": {"type": "list", "elements": "str", "default": []},
 }
 
 _BACKUP: Spec = {
@@ -269,6 +274,6 @@ def validate(raw: Any, source: str) -> dict[str, Any]:
     for chart in service["charts"]:
         chart["namespace"] = chart["namespace"] or service["namespace"]
         chart["values"] = chart["values"] or f"{chart['name']}.yml.j2"
-    for secret in service["secrets"]:
-        secret["namespaces"] = secret["namespaces"] or [service["namespace"]]
+    for item in [*service["secrets"], *service["metrics"]]:
+        item["namespaces"] = item["namespaces"] or [service["namespace"]]
     return service
