@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""What the role ``service`` makes of real descriptions beside their own templates: policies and monitoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
+
+SCHEMA = ROOT.parent / "shared" / "crds" / "cilium.io" / "ciliumnetworkpolicies.cilium.io.yaml"
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  vars_files: ["{root}/roles/platform/defaults/main.yml"]
+  vars:
+    service_action: render
+    service_destination: "{{{{ playbook_dir }}}}/out"
+    platform_domain: lab.example.com
+    platform_cluster_name: platform-lab
+    platform_root_ca_certificate: a certificate
+  roles:
+    - {{role: harvester_rke2.platform.cert_manager, vars: {{platform_network_policies: {policies}}}}}
+    - {{role: harvester_rke2.platform.vault, vars: {{platform_network_policies: {policies}}}}}
+    - {{role: harvester_rke2.platform.traefik, vars: {{platform_network_policies: {policies}}}}}
+"""
+Objects = dict[tuple[str, str, str], dict[str, Any]]
+
+
+def render(play: Play, folder: Path, policies: bool) -> Objects:
+    result = play(folder, PLAYBOOK.format(root=ROOT, policies=str(policies).lower()), {"cluster": {}})
+    assert result.returncode == 0, result.stdout + result.stderr
+    return {
+        (path.parent.name, document["kind"], document["metadata"]["name"]): document
+        for path in sorted((folder / "out").rglob("*.yml"))
+        for document in yaml.safe_load_all(path.read_text())
+        if document
+    }
+
+
+@pytest.fixture(scope="module")
+def closed(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return render(play, tmp_path_factory.mktemp("closed"), policies=True)
+
+
+def policy(objects: Objects, service: str) -> dict[str, Any]:
+    return dict(objects[service, "CiliumNetworkPolicy", service.replace("_", "-")]["spec"])
+
+
+def ports(rule: dict[str, Any]) -> list[str]:
+    return [port["port"] for entry in rule.get("toPorts", []) for port in entry["ports"]]
+
+
+def test_policies_are_off_by_default(play: Play, tmp_path: Path) -> None:
+    assert not [key for key in render(play, tmp_path, policies=False) if key[1] == "CiliumNetworkPolicy"]
+
+
+def test_what_the_description_names_is_open_and_nothing_else(closed: Objects) -> None:
+    wanted = policy(closed, "cert_manager")
+    assert [ports(rule) for rule in wanted["ingress"]] == [[], [], ["9402"]]
+    assert [ports(rule) for rule in wanted["egress"]] == [[], [], ["53"], ["8200"]]
+    [vault] = wanted["egress"][-1]["toEndpoints"]
+    assert vault["matchLabels"] == {"k8s:io.kubernetes.pod.namespace": "vault"}
+
+
+def test_a_service_with_a_route_is_reached_by_traefik(closed: Objects) -> None:
+    found = [
+        endpoint.get("matchLabels", {}).get("k8s:app.kubernetes.io/name")
+        for rule in policy(closed, "vault")["ingress"]
+        for endpoint in rule.get("fromEndpoints", [])
+    ]
+    assert "rke2-traefik" in found and "prometheus" in found
+
+
+def test_rke2s_own_namespace_stays_open(closed: Objects) -> None:
+    assert not [key for key in closed if key[0] == "traefik" and key[1] == "CiliumNetworkPolicy"]
+
+
+@pytest.mark.skipif(not SCHEMA.exists(), reason="Cilium's schema lies beside the project only")
+def test_policies_are_what_cilium_takes(closed: Objects) -> None:
+    [version] = [v for v in yaml.safe_load(SCHEMA.read_text())["spec"]["versions"] if v["name"] == "v2"]
+    # Without a look at the schema itself, whose patterns are Go's.
+    judge = jsonschema.Draft202012Validator(version["schema"]["openAPIV3Schema"])
+    found = [document for key, document in closed.items() if key[1] == "CiliumNetworkPolicy"]
+    assert len(found) == 2
+    for document in found:
+        judge.validate(document)
+
+
+def test_scrape_jobs_are_there_to_be_collected(closed: Objects) -> None:
+    found = closed["vault", "ConfigMap", "vault-scrape"]
+    assert found["metadata"]["labels"] == {"monitoring.harvester-rke2.io/collect": "prometheus"}
+    [job] = yaml.safe_load(found["data"]["scrape-vault.yml"])["scrape_configs"]
+    assert (job["job_name"], job["params"]) == ("vault", {"format": ["prometheus"]})
