@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""Two files at a time, each worker on the lab that `make fault` has started for it."""
+
+from __future__ import annotations
+
+import os
+
+# Before any test is collected: a file may look at its lab when it is read.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    for name in ("LAB_NAME", "LAB_DIR"):
+        os.environ[name] = os.environ[name].rpartition("-")[0] + f"-{worker}"
