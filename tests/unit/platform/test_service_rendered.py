@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ PLAYBOOK = """
     - {{role: harvester_rke2.platform.cert_manager, vars: {{platform_network_policies: {policies}}}}}
     - {{role: harvester_rke2.platform.vault, vars: {{platform_network_policies: {policies}}}}}
     - {{role: harvester_rke2.platform.traefik, vars: {{platform_network_policies: {policies}}}}}
+    - {{role: toy, vars: {{platform_network_policies: {policies}}}}}
 """
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
@@ -86,7 +88,7 @@ def test_policies_are_what_cilium_takes(closed: Objects) -> None:
     # Without a look at the schema itself, whose patterns are Go's.
     judge = jsonschema.Draft202012Validator(version["schema"]["openAPIV3Schema"])
     found = [document for key, document in closed.items() if key[1] == "CiliumNetworkPolicy"]
-    assert len(found) == 2
+    assert len(found) == 3
     for document in found:
         judge.validate(document)
 
@@ -96,3 +98,24 @@ def test_scrape_jobs_are_there_to_be_collected(closed: Objects) -> None:
     assert found["metadata"]["labels"] == {"monitoring.harvester-rke2.io/collect": "prometheus"}
     [job] = yaml.safe_load(found["data"]["scrape-vault.yml"])["scrape_configs"]
     assert (job["job_name"], job["params"]) == ("vault", {"format": ["prometheus"]})
+
+
+def test_a_service_that_is_one_role_folder_brings_all_of_its_own(closed: Objects) -> None:
+    """Its own template is one Service (tests/data/roles/toy): the rest follows from its description and files."""
+    assert {key[1:] for key in closed if key[0] == "toy"} == {
+        ("Namespace", "toy"),
+        ("ConfigMap", "platform-root-ca"),
+        ("Service", "toy"),
+        ("Gateway", "toy"),
+        ("HTTPRoute", "toy"),
+        ("CiliumNetworkPolicy", "toy"),
+        ("ConfigMap", "toy-scrape"),
+        ("ConfigMap", "toy-alerts"),
+        ("ConfigMap", "configmap-dashboard-toy"),
+    }
+    dashboard = closed["toy", "ConfigMap", "configmap-dashboard-toy"]
+    assert dashboard["metadata"]["annotations"] == {"monitoring.harvester-rke2.io/folder": "Services"}
+    assert json.loads(dashboard["data"]["toy.json"])["uid"] == "toy"
+    [group] = yaml.safe_load(closed["toy", "ConfigMap", "toy-alerts"]["data"]["rules-toy.yml"])["groups"]
+    [rule] = group["rules"]
+    assert rule["annotations"]["description"] == "{{ $labels.pod }} does not answer."
