@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(config: pytest.Config, terminalreporter: Any) -> None:
-    """Keep what failed, and what each behaviour did, role off and role on: with two workers Molecule shows none of it."""
+    """Keep what failed, and what each behaviour did, role off and on: with two workers Molecule shows none of it."""
     how = "role off" if config.getoption("--role-off") else "role on"
     kept = HERE.parents[1] / ".run" / "nodes"
     kept.mkdir(parents=True, exist_ok=True)
