@@ -238,6 +238,8 @@ def test_an_apply_that_locks_ssh_out_is_taken_back(nodes: Any, sut: Any, key: Pa
 def control_plane(nodes: Any) -> dict[str, Any]:
     """With sources for what nodes alone need, and others for the API."""
     return {
+        # For half of it a new connection is waited for, beside another scenario's containers on two cores.
+        "node_firewall_rollback_seconds": 120,
         "rke2_node_control_plane": True,
         "node_firewall_cluster_sources": [f"{nodes.address('outside', 0)}/24", "fd00:64::/64"],
         "node_firewall_sources": {"6443": [f"{nodes.address('services', 0)}/24"]},
