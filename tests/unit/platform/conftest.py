@@ -42,7 +42,7 @@ def play() -> Play:
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=590,
             check=False,
         )
 
