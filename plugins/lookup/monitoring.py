@@ -83,7 +83,7 @@ class LookupModule(LookupBase):
         known = [
             alert
             for role in role_directories().values()
-            for _, source in self._files(role, "alerts")
+            for source in dict(self._files(role, "alerts")).values()
             for alert in source
         ]
         for alert, wanted in tuning.items():

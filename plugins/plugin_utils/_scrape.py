@@ -25,7 +25,7 @@ def scrape_configs(metrics: Sequence[Mapping[str, Any]]) -> list[Config]:
 
 
 def _job(metrics: Mapping[str, Any]) -> Config:
-    path, _, query = metrics["path"].partition("?")
+    path, *query = metrics["path"].split("?", 1)
     found: Config = {"role": "pod", "namespaces": {"names": metrics["namespaces"]}}
     if metrics["selector"]:
         label = ",".join(f"{name}={value}" for name, value in metrics["selector"].items())
@@ -39,7 +39,7 @@ def _job(metrics: Mapping[str, Any]) -> Config:
         "relabel_configs": _relabelling(metrics),
     }
     if query:
-        job["params"] = parse_qs(query)
+        job["params"] = parse_qs(query[0])
     if metrics["honor_labels"]:
         job["honor_labels"] = True
     if metrics["drop"]:
