@@ -52,7 +52,7 @@ from ansible_collections.harvester_rke2.platform.plugins.lookup.services import 
 )
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._yaml import LOADER, yaml
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._alerts import TUNABLE, rule_group
-from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard, folder
+from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._scrape import scrape_configs
 
 _GROUP = "monitoring.harvester-rke2.io"
@@ -109,7 +109,7 @@ class LookupModule(LookupBase):
             yield _config_map(f"{slug}-alerts", "prometheus", f"rules-{slug}.yml", _yaml({"groups": groups}))
         for uid, source in self._files(role, "dashboards"):
             text = json.dumps(dashboard(uid, source, namespace=namespace), separators=(",", ":"))
-            yield _config_map(f"configmap-dashboard-{uid}", "dashboards", f"{uid}.json", text, folder=folder(source))
+            yield _config_map(f"configmap-dashboard-{uid}", "dashboards", f"{uid}.json", text, folder=source["folder"])
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         """Return the ConfigMaps."""
@@ -122,7 +122,13 @@ class LookupModule(LookupBase):
         )
         if tuning:
             self._refuse_unknown(tuning)
-        try:
-            return [obj for service in terms for obj in self._of(service, tuning, runbooks)]
-        except ValueError as error:
-            raise AnsibleError(str(error)) from error
+        found: list[dict[str, Any]] = []
+        for service in terms:
+            try:
+                found += self._of(service, tuning, runbooks)
+            except ValueError as error:
+                raise AnsibleError(
+                    f"Making what {service['name']} brings to monitoring: {error} "
+                    f"Mend its file below {service['path']}/files, or platform_alerts."
+                ) from error
+        return found

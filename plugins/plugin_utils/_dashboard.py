@@ -78,11 +78,6 @@ def dashboard(uid: str, source: Any, *, namespace: str) -> dict[str, Any]:
     return made
 
 
-def folder(source: Mapping[str, Any]) -> str:
-    """The folder in Grafana that a source asks for."""
-    return str(source["folder"])
-
-
 def _placed(where: str, rows: Mapping[str, Any]) -> Iterator[Panel]:
     """Panels with numbers and places: from left to right, on a new line where there is no room."""
     number = top = 0

@@ -66,6 +66,8 @@ def panel(source: Any, where: str) -> Panel:
     faults, wanted = list(result.error_messages), result.validated_parameters
     if not faults and (wanted["query"] is None) != (kind in _NO_QUERY):
         faults.append("it has no query" if wanted["query"] is None else "it takes no query")
+    if not faults and isinstance(wanted["query"], dict) and len(wanted["query"]) > len(string.ascii_uppercase):
+        faults.append(f"it has {len(wanted['query'])} queries, of which Grafana can name {len(string.ascii_uppercase)}")
     if faults:
         raise ValueError(f"{where}: the panel '{source[kind]}' cannot be used: {'; '.join(faults)}.")
     return _panel(kind, wanted)

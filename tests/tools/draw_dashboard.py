@@ -15,6 +15,7 @@ import pathlib
 import re
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -38,13 +39,17 @@ class Prometheus:
 
     def ask(self, expression: str, over: bool) -> list[Series]:
         text = expression.replace("$__rate_interval", "1m").replace("$__range", "15m").replace("$__auto", "1m")
-        text = re.sub(r"\$\{?\w+\}?", ".*", text)
+        # Not $1, which is label_replace's own.
+        text = re.sub(r"\$\{?[a-z_]\w*\}?", ".*", text)
         asked: dict[str, Any] = {"query": text}
         if over:
             asked |= {"start": self.now - SPAN, "end": self.now, "step": 15}
         words = urllib.parse.urlencode(asked)
-        with urllib.request.urlopen(f"{self.url}/api/v1/query{'_range' if over else ''}?{words}") as answer:
-            found = json.load(answer)["data"]
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query{'_range' if over else ''}?{words}") as answer:
+                found = json.load(answer)["data"]
+        except urllib.error.HTTPError as refused:
+            sys.exit(f"{text}: {json.load(refused)['error']}")
         return list(found["result"]) if found["resultType"] != "scalar" else [{"metric": {}, "value": found["result"]}]
 
 
@@ -119,7 +124,7 @@ def drawn(panel: Panel, prometheus: Prometheus) -> tuple[str, int, int]:
     elif panel["type"] in ("stat", "gauge"):
         unit = panel["fieldConfig"]["defaults"]["unit"]
         inside = "".join(
-            f'<div class="stat" style="background:{colour(panel, float(series["value"][1]))}">'
+            f'<div class="figure" style="background:{colour(panel, float(series["value"][1]))}">'
             f"{html.escape(shown(float(series['value'][1]), unit))} <small>{html.escape(name)}</small></div>"
             for name, series in found[:6]
         )
@@ -145,7 +150,7 @@ def page(made: Panel, prometheus: Prometheus) -> tuple[str, int, int]:
     style = (
         "body{background:#111217;color:#ccc;font:13px sans-serif}body>div{position:absolute;overflow:hidden;"
         "background:#181b1f;padding:4px;box-sizing:border-box}.row{background:none!important}.legend{font-size:11px}"
-        ".stat{font-size:20px;margin-top:4px;padding:4px}.none{color:#777;margin-top:20px;text-align:center}"
+        ".figure{font-size:20px;margin-top:4px;padding:4px}.none{color:#777;margin-top:20px;text-align:center}"
         "td{padding:1px 8px}"
     )
     return f"<style>{style}</style><h3>{html.escape(made['title'])}</h3>{''.join(parts)}", queries, answered

@@ -158,6 +158,7 @@ def test_every_dashboard_but_home_leads_home() -> None:
         ({"rows": {"Load": [{"graph": "Requests", "question": "?"}]}}, "it has no query"),
         ({"rows": {"Load": [{"list": "All", "question": "?", "query": "a"}]}}, "it takes no query"),
         ({"rows": {"Load": [{**PANEL, "colour": "red"}]}}, "colour"),
+        ({"rows": {"Load": [{**PANEL, "query": {f"q{n}": "a" for n in range(27)}}]}}, "it has 27 queries"),
         ({"variables": {"pod": {"query": "a", "text": "b"}}}, "variable 'pod'"),
         ({"colour": "red"}, "colour"),
     ],

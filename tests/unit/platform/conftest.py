@@ -18,6 +18,28 @@ ROOT = Path(__file__).resolve().parents[3]
 Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def rendered(play: Play, folder: Path, *roles: str, **variables: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Service and object of all that the verb ``render`` writes for these roles, with the platform's own defaults."""
+    wanted = {
+        "service_action": "render",
+        "service_destination": "{{ playbook_dir }}/out",
+        "platform_domain": "lab.example.com",
+        "platform_cluster_name": "platform-lab",
+        "platform_root_ca_certificate": "a certificate",
+        **variables,
+    }
+    of_hosts = {"hosts": "all", "gather_facts": False, "vars_files": [f"{ROOT}/roles/platform/defaults/main.yml"]}
+    playbook = yaml.safe_dump([{**of_hosts, "roles": [{"role": role, "vars": dict(wanted)} for role in roles]}])
+    result = play(folder, playbook, {"cluster": {}})
+    assert result.returncode == 0, result.stdout + result.stderr
+    return [
+        (path.parent.name, document)
+        for path in sorted((folder / "out").rglob("*.yml"))
+        for document in yaml.safe_load_all(path.read_text())
+        if document
+    ]
+
+
 @pytest.fixture(scope="session")
 def play() -> Play:
     """Run a playbook in a folder; the roles of tests/data and of the folder itself are on roles_path."""

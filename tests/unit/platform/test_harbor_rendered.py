@@ -7,33 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
-
-PLAYBOOK = """
-- hosts: all
-  gather_facts: false
-  vars_files: ["{root}/roles/platform/defaults/main.yml"]
-  roles:
-    - role: harbor
-      vars:
-        service_action: render
-        service_destination: "{{{{ playbook_dir }}}}/out"
-        platform_domain: lab.example.com
-        platform_cluster_name: platform-lab
-        platform_root_ca_certificate: a certificate
-"""
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import Play, rendered
 
 
 @pytest.fixture(scope="module")
 def objects(play: Play, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Kind to object, of what was rendered."""
-    folder = tmp_path_factory.mktemp("harbor")
-    result = play(folder, PLAYBOOK.format(root=ROOT), {"harbor_cluster": {}})
-    assert result.returncode == 0, result.stdout + result.stderr
-    files = sorted((folder / "out" / "harbor").rglob("*.yml"))
-    documents = [document for path in files for document in yaml.safe_load_all(path.read_text()) if document]
-    return {document["kind"]: document for document in documents}
+    found = rendered(play, tmp_path_factory.mktemp("harbor"), "harbor")
+    return {document["kind"]: document for _service, document in found}
 
 
 def test_kinds(objects: dict[str, Any]) -> None:

@@ -11,36 +11,17 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play, rendered
 
 SCHEMA = ROOT.parent / "shared" / "crds" / "cilium.io" / "ciliumnetworkpolicies.cilium.io.yaml"
-PLAYBOOK = """
-- hosts: all
-  gather_facts: false
-  vars_files: ["{root}/roles/platform/defaults/main.yml"]
-  vars:
-    service_action: render
-    service_destination: "{{{{ playbook_dir }}}}/out"
-    platform_domain: lab.example.com
-    platform_cluster_name: platform-lab
-    platform_root_ca_certificate: a certificate
-  roles:
-    - {{role: harvester_rke2.platform.cert_manager, vars: {{platform_network_policies: {policies}}}}}
-    - {{role: harvester_rke2.platform.vault, vars: {{platform_network_policies: {policies}}}}}
-    - {{role: harvester_rke2.platform.traefik, vars: {{platform_network_policies: {policies}}}}}
-    - {{role: toy, vars: {{platform_network_policies: {policies}}}}}
-"""
+ROLES = (*(f"harvester_rke2.platform.{name}" for name in ("cert_manager", "vault", "traefik")), "toy")
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
 
 def render(play: Play, folder: Path, policies: bool) -> Objects:
-    result = play(folder, PLAYBOOK.format(root=ROOT, policies=str(policies).lower()), {"cluster": {}})
-    assert result.returncode == 0, result.stdout + result.stderr
     return {
-        (path.parent.name, document["kind"], document["metadata"]["name"]): document
-        for path in sorted((folder / "out").rglob("*.yml"))
-        for document in yaml.safe_load_all(path.read_text())
-        if document
+        (service, document["kind"], document["metadata"]["name"]): document
+        for service, document in rendered(play, folder, *ROLES, platform_network_policies=policies)
     }
 
 
