@@ -127,8 +127,9 @@ class LookupModule(LookupBase):
             try:
                 found += self._of(service, tuning, runbooks)
             except ValueError as error:
+                # Without its cause, whose text Ansible would append: the same once more.
                 raise AnsibleError(
                     f"Making what {service['name']} brings to monitoring: {error} "
                     f"Mend its file below {service['path']}/files, or platform_alerts."
-                ) from error
+                ) from None
         return found
