@@ -7,6 +7,6 @@ from __future__ import annotations
 import os
 
 # Before any test is collected: a file may look at its lab when it is read.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "LAB_NAME" in os.environ:
     for name in ("LAB_NAME", "LAB_DIR"):
         os.environ[name] = os.environ[name].rpartition("-")[0] + f"-{worker}"
