@@ -254,10 +254,12 @@ def test_without_a_snapshot_of_etcd_nothing_is_upgraded(lab: Site) -> None:
     try:
         client = lab.client("rancher")
         body = {"spec": {"rkeConfig": {"upgradeStrategy": {"workerConcurrency": "3"}}}}
-        client.request("PATCH", f"{FLEET}/{NAME}", body=body, content_type="application/merge-patch+json")
-        assert "Rancher would take 3 worker nodes at once" in upgrade(lab).said
-        body["spec"]["rkeConfig"]["upgradeStrategy"]["workerConcurrency"] = "1"
-        client.request("PATCH", f"{FLEET}/{NAME}", body=body, content_type="application/merge-patch+json")
+        merge, by_hand = "application/merge-patch+json", {"fieldManager": "kubectl-edit"}
+        client.request("PATCH", f"{FLEET}/{NAME}", body=body, content_type=merge, query=by_hand)
+        said = upgrade(lab).said
+        assert "Rancher would take 3 worker nodes at once" in said and "Run phase 0 (--tags phase0), which sets" in said
+        mended = lab.run("--tags", "phase0")
+        assert mended.returncode == 0 and mended.changed == 1, mended.tail
         run = lab.start("-e", f"rke2_cluster_version={NEW}", playbook=UPGRADE)
         until(lambda: client.request("GET", SNAPSHOTS)["items"], "snapshots that failed")
         time.sleep(3)
