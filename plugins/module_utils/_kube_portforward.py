@@ -18,6 +18,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
@@ -26,6 +27,7 @@ from ._kubeconfig import KubeConfig
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONNECT_TIMEOUT = 10.0
+_PAUSES = (0.2, 0.8)
 _BINARY, _CLOSE, _PING, _PONG = 0x2, 0x8, 0x9, 0xA
 
 
@@ -145,6 +147,18 @@ class WebSocket:
         self._socket.close()
 
 
+def _opened(config: KubeConfig, path: str) -> WebSocket:
+    """What breaks off while it is being opened has carried nothing yet, so it is opened anew."""
+    for pause in _PAUSES:
+        try:
+            return WebSocket(config, path)
+        except Unreachable as exc:
+            if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+                raise
+        time.sleep(pause)
+    return WebSocket(config, path)
+
+
 class _Forward:
     """Listens on 127.0.0.1 and carries each connection over a websocket of its own."""
 
@@ -154,7 +168,7 @@ class _Forward:
             f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/portforward?ports={port}"
         )
         self._open: set[tuple[socket.socket, WebSocket]] = set()
-        self._first: WebSocket | None = WebSocket(config, self._path)
+        self._first: WebSocket | None = _opened(config, self._path)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = ("127.0.0.1", self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -171,7 +185,7 @@ class _Forward:
         # The one that proved at the start that the pod answers carries the first connection.
         first, self._first = self._first, None
         try:
-            remote = first or WebSocket(self._config, self._path)
+            remote = first or _opened(self._config, self._path)
         except PlatformError:
             # The caller sees a closed connection, as it would from the pod itself.
             local.close()

@@ -408,9 +408,10 @@ def test_discovery(answers: dict[str, Any], requests: int) -> None:
 class Pod(threading.Thread):
     """A kubelet that echoes a pod's port over a websocket, as v4.channel.k8s.io does it."""
 
-    def __init__(self, refuse: bool = False) -> None:
+    def __init__(self, refuse: bool = False, breaks: int = 0) -> None:
         super().__init__(daemon=True)
         self.refuse = refuse
+        self.breaks = breaks
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.paths: list[str] = []
@@ -422,6 +423,10 @@ class Pod(threading.Thread):
                 connection, _ = self.listener.accept()
             except OSError:
                 return
+            if self.breaks:
+                self.breaks -= 1
+                connection.close()
+                continue
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
@@ -489,4 +494,17 @@ def test_a_port_forward_that_is_forbidden_says_so_at_once(tmp_path: Path) -> Non
     pod = Pod(refuse=True)
     kube = client(tmp_path, f"http://127.0.0.1:{pod.port}")
     with pytest.raises(PlatformError, match="portforward is forbidden"), kube.portforward("vault", "vault-0", 8200):
+        raise AssertionError("not reached")
+
+
+def test_a_port_forward_that_breaks_off_while_it_is_opened_is_opened_anew(tmp_path: Path) -> None:
+    pod = Pod(breaks=2)
+    with (
+        client(tmp_path, f"http://127.0.0.1:{pod.port}").portforward("vault", "vault-0", 8200) as address,
+        socket.create_connection(address, timeout=10) as connection,
+    ):
+        connection.sendall(b"hello")
+        assert receive(connection, 5) == b"hello"
+    pod.breaks = 3
+    with pytest.raises(Unreachable), client(tmp_path, f"http://127.0.0.1:{pod.port}").portforward("v", "v", 1):
         raise AssertionError("not reached")
