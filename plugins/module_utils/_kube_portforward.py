@@ -141,10 +141,20 @@ class WebSocket:
                 yield message
                 message = b""
 
+    def end(self) -> None:
+        """Wake whoever reads or sends, and let go of nothing."""
+        _end(self._socket)
+
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        """Only when nobody else uses it any more."""
+        _end(self._socket)
         self._socket.close()
+
+
+def _end(connection: socket.socket) -> None:
+    # Not the method of an SSL socket: after it, another thread would send what is left in the clear.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _opened(config: KubeConfig, path: str) -> WebSocket:
@@ -192,7 +202,8 @@ class _Forward:
             return
         pair = (local, remote)
         self._open.add(pair)
-        threading.Thread(target=self._outward, args=pair, daemon=True).start()
+        outward = threading.Thread(target=self._outward, args=pair, daemon=True)
+        outward.start()
         greeted: set[int] = set()
         try:
             for message in remote.messages():
@@ -208,6 +219,10 @@ class _Forward:
         except OSError:
             return
         finally:
+            _end(local)
+            remote.end()
+            # A descriptor that the other thread still uses would by then be another connection's, or a file's.
+            outward.join()
             self._open.discard(pair)
             local.close()
             remote.close()
@@ -217,7 +232,7 @@ class _Forward:
         with contextlib.suppress(OSError):
             while data := local.recv(65536):
                 remote.send(b"\x00" + data)
-        remote.close()
+        remote.end()
 
     def close(self) -> None:
         # Closing alone would leave the thread in accept() and the port open.
@@ -227,8 +242,8 @@ class _Forward:
         if self._first is not None:
             self._first.close()
         for local, remote in list(self._open):
-            local.close()
-            remote.close()
+            _end(local)
+            remote.end()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.harvester_rke2.platform.plugins.module_utils import _kube_client
+from ansible_collections.harvester_rke2.platform.plugins.module_utils import _kube_client, _kube_portforward
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError, Unreachable
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import ApiError, KubeClient
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_discovery import Discovery, UnknownKind
@@ -508,3 +508,37 @@ def test_a_port_forward_that_breaks_off_while_it_is_opened_is_opened_anew(tmp_pa
     pod.breaks = 3
     with pytest.raises(Unreachable), client(tmp_path, f"http://127.0.0.1:{pod.port}").portforward("v", "v", 1):
         raise AssertionError("not reached")
+
+
+def test_a_port_forward_lets_go_of_no_descriptor_that_is_still_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be given to another connection or file, into which what was meant for the pod would then be written."""
+    closed_while_sending: list[bool] = []
+    sending = threading.Event()
+    send, close = _kube_portforward.WebSocket.send, _kube_portforward.WebSocket.close
+
+    def slow(self: Any, payload: bytes, opcode: int = 2) -> None:
+        sending.set()
+        time.sleep(0.3)
+        try:
+            send(self, payload, opcode)
+        finally:
+            sending.clear()
+
+    def noted(self: Any) -> None:
+        closed_while_sending.append(sending.is_set())
+        close(self)
+
+    monkeypatch.setattr(_kube_portforward.WebSocket, "send", slow)
+    monkeypatch.setattr(_kube_portforward.WebSocket, "close", noted)
+    pod = Pod()
+    with client(tmp_path, f"http://127.0.0.1:{pod.port}").portforward("vault", "vault-0", 8200) as address:
+        connection = socket.create_connection(address, timeout=10)
+        connection.sendall(b"hello")
+        assert sending.wait(5)
+    deadline = time.monotonic() + 5
+    while not closed_while_sending and time.monotonic() < deadline:
+        time.sleep(0.05)
+    connection.close()
+    assert closed_while_sending == [False]
