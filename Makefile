@@ -70,7 +70,7 @@ collection-check: collection ## the tarball installed into an empty path, its do
 	$(TOOLS)/check-collection $(TARBALL)
 
 fault: tools ## tests named after the fault they survive, two files at a time on a lab each
-	$(TOOLS)/with-lab fault-gw0 $(TOOLS)/with-lab fault-gw1 pytest -n 2 --dist loadfile tests/fault
+	$(TOOLS)/with-lab fault-gw0 $(TOOLS)/with-lab fault-gw1 pytest -n 2 --dist loadfile --no-loadscope-reorder tests/fault
 
 bench: tools ## the benchmark table
 	$(TOOLS)/with-lab bench python -m tests.bench

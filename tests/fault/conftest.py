@@ -6,7 +6,14 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Before any test is collected: a file may look at its lab when it is read.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "LAB_NAME" in os.environ:
     for name in ("LAB_NAME", "LAB_DIR"):
         os.environ[name] = os.environ[name].rpartition("-")[0] + f"-{worker}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first: begun last, it would leave the other worker with nothing to do for half an hour.
+    items.sort(key=lambda item: item.path.stem != "test_site_kills")
