@@ -15,5 +15,6 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "LAB_NAME" in os.enviro
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first: begun last, it would leave the other worker with nothing to do for half an hour.
+    # The longest first (--no-loadscope-reorder keeps the order): begun last, it would leave the other worker with
+    # nothing to do for half an hour.
     items.sort(key=lambda item: item.path.stem != "test_site_kills")
