@@ -45,8 +45,9 @@ def pytest_terminal_summary(config: pytest.Config, terminalreporter: Any) -> Non
     for outcome in ("failed", "error"):
         for report in terminalreporter.getreports(outcome):
             with (kept / "failed.txt").open("a") as file:
-                file.write(f"--- {report.nodeid} ({how}, {report.when})\n{report.longreprtext}\n{report.caplog}\n")
-                file.write(f"{report.capstdout[-4000:]}\n")
+                file.write(f"--- {report.nodeid} ({how}, {report.when})\n{report.capstdout[-4000:]}\n")
+                # Last, as whoever has only the end of a log needs the reason.
+                file.write(f"{report.caplog}\n{report.longreprtext}\n")
     for outcome in ("passed", "failed", "xfailed", "xpassed"):
         for report in terminalreporter.getreports(outcome):
             if "behaviour" in report.keywords:
