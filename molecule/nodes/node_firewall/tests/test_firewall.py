@@ -42,7 +42,9 @@ def serve(nodes: Any, sut: Any) -> None:
     ipv6(sut, "eth1", 11)
     listened = " ".join([*EVERYWHERE[1:], *CONTROL_PLANE, *CLOSED])
     sut.out(f"systemd-run -q --collect --unit=listeners python3 /root/probe.py listen {listened}")
-    sut.out("ssh-keygen -A && mkdir -p /run/sshd && systemd-run -q --collect --unit=real-sshd /usr/sbin/sshd -D")
+    # As sshd's own unit: connections are no part of it, and what stops it does not wait for them.
+    sshd = "systemd-run -q --collect --unit=real-sshd -p KillMode=process /usr/sbin/sshd -D"
+    sut.out(f"ssh-keygen -A && mkdir -p /run/sshd && {sshd}")
     assert nodes.eventually(lambda: ask(sut, "127.0.0.1", [*EVERYWHERE[:1], *CLOSED[-1:]], 1) == {"open"})
 
 
