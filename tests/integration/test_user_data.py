@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""What phase 0 has sent to Rancher is what the lookup says and what node scenarios apply, and machines boot with it.
+
+Needs a lab whose nodes Rancher has made, and the site on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.harvester_rke2.platform.tests.integration.rancher_cluster import (
+    CONFIGS,
+    DIRECTORY,
+    Rancher,
+)
+
+from lab.kube import Client
+from lab.settings import REPOSITORY
+
+CLUSTER = "platform-lab"
+PLAYBOOK = """
+- name: Write the user data of each pool
+  hosts: rke2_clusters
+  gather_facts: false
+  vars:
+    # A default of rke2_cluster, which does not run here.
+    rke2_cluster_ssh_authorized_keys: []
+  roles:
+    - {role: harvester_rke2.platform.platform, platform_phase: 0}
+  tasks:
+    - name: Write it as the lookup gives it
+      ansible.builtin.copy:
+        content: "{{ lookup('harvester_rke2.platform.user_data', own, pool=item) }}"
+        dest: "{{ folder }}/{{ item }}"
+        mode: "0600"
+      loop: "{{ platform_pools | list }}"
+"""
+
+pytestmark = pytest.mark.skipif(
+    not (DIRECTORY / "rancher-token").exists() or (DIRECTORY / "etc" / "nodes").read_text().strip() == "seeded",
+    reason=f"no lab whose nodes Rancher has made runs in {DIRECTORY}",
+)
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """By pool, what the lookup gives for the lab's inventory."""
+    folder = tmp_path_factory.mktemp("said")
+    playbook = tmp_path_factory.mktemp("play") / "play.yml"
+    playbook.write_text(PLAYBOOK)
+    own = REPOSITORY / "roles" / "rke2_cluster" / "templates" / "user-data"
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventories/lab", str(playbook)]
+    env = {
+        **os.environ,
+        "LAB_NAME": DIRECTORY.name.removeprefix(".lab").removeprefix("-") or "lab",
+        "HARVESTER_RKE2_REPORT_DIRECTORY": str(playbook.parent),
+    }
+    argv += ["-e", f"folder={folder} own={own}"]
+    done = subprocess.run(argv, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_rancher_has_it_byte_for_byte(said: Mapping[str, str]) -> None:
+    configs = Rancher().client("local").request("GET", CONFIGS)["items"]
+    ours = {item["metadata"]["name"]: item["userData"] for item in configs}
+    assert len(said) > 1
+    assert {f"{CLUSTER}-{pool}": text for pool, text in said.items()} == {
+        name: text for name, text in ours.items() if name.startswith(f"{CLUSTER}-")
+    }
+
+
+def test_the_machines_were_told_it(said: Mapping[str, str]) -> None:
+    """The driver adds Rancher's own installation behind it, and keeps what is above 2 KiB in a Secret."""
+    harvester = Client(DIRECTORY / "kubeconfig" / "harvester.yaml")
+    machines = harvester.request("GET", "/apis/kubevirt.io/v1/virtualmachines")["items"]
+    seen = set()
+    for machine in machines:
+        pool = machine["metadata"]["labels"].get("nodepool.harvesterhci.io/name", "")
+        space, name = machine["metadata"]["namespace"], machine["metadata"]["name"]
+        secret = harvester.get(f"/api/v1/namespaces/{space}/secrets/{name}-cloudinit")
+        if pool not in said or machine["metadata"]["labels"].get("guestcluster.harvesterhci.io/name") != CLUSTER:
+            continue
+        assert secret, f"{name} has no user data"
+        told = yaml.safe_load(base64.b64decode(secret["data"]["userdata"]))
+        wanted = yaml.safe_load(said[pool])
+        for key, value in wanted.items():
+            if isinstance(value, list):  # the driver's own come before, Rancher's installation behind
+                first = told[key].index(value[0])
+                assert told[key][first : first + len(value)] == value, (name, key)
+            else:
+                assert told[key] == value, (name, key)
+        assert told["runcmd"][-1] not in wanted["runcmd"]
+        seen.add(pool)
+    assert seen == set(said) - {"compute"}, "each pool that has machines"
