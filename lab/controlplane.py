@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from lab import settings
@@ -13,6 +14,7 @@ from lab.rancher import settings as rancher
 from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, Server
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"  # as RKE2 sets it
+KWOK_PORT = 10240  # of every node
 
 # The Harvester and Rancher servers hold objects only: namespaces, garbage and tokens must work, nothing runs there.
 SMALL_CONTROLLERS = ",".join(
@@ -40,6 +42,8 @@ def etcd(lab: Lab, version: str) -> Program:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=lab={peer}",
+            # as RKE2 with etcd-expose-metrics: each control-plane node's address leads to this one member
+            "--listen-metrics-urls=http://0.0.0.0:2381",
             # a lab's data need not outlive a power cut, and three API servers write a lot at once
             "--unsafe-no-fsync",
             "--auto-compaction-retention=5m",
@@ -99,15 +103,14 @@ def audit_log(lab: Lab, server: Server) -> Path:
 def controller_manager(lab: Lab, server: Server, version: str) -> Program:
     pki = lab.path("pki", server.name)
     whole = server is CLUSTER
+    kubeconfig = system_kubeconfig(lab, server.name, "controller-manager")
     return Program(
         f"kube-controller-manager-{server.name}",
         [
             str(lab.path("bin", "kube-controller-manager")),
-            f"--kubeconfig={system_kubeconfig(lab, server.name, 'controller-manager')}",
-            f"--bind-address={server.address}",
-            f"--cert-dir={lab.path('run')}",
-            f"--tls-cert-file={pki / 'apiserver.crt'}",
-            f"--tls-private-key-file={pki / 'apiserver.key'}",
+            f"--kubeconfig={kubeconfig}",
+            # only the RKE2 cluster's is scraped
+            *(serving(lab, "controller-manager", 10257, kubeconfig) if whole else ["--secure-port=0"]),
             "--leader-elect=false",
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={pki / 'sa.key'}",
@@ -126,17 +129,29 @@ def controller_manager(lab: Lab, server: Server, version: str) -> Program:
     )
 
 
-def scheduler(lab: Lab, version: str) -> Program:
+def serving(lab: Lab, name: str, port: int, kubeconfig: Path) -> list[str]:
+    """Served at every address, as RKE2 with `bind-address=0.0.0.0`; who asks is judged by the API server."""
     pki = lab.path("pki", "cluster")
+    return [
+        "--bind-address=0.0.0.0",
+        f"--secure-port={port}",
+        f"--tls-cert-file={pki / f'{name}-serving.crt'}",
+        f"--tls-private-key-file={pki / f'{name}-serving.key'}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        # a fresh API server may not have published its client authority yet; tokens work without it
+        "--authentication-tolerate-lookup-failure=true",
+    ]
+
+
+def scheduler(lab: Lab, version: str) -> Program:
+    kubeconfig = system_kubeconfig(lab, "cluster", "scheduler")
     return Program(
         "kube-scheduler",
         [
             str(lab.path("bin", "kube-scheduler")),
-            f"--kubeconfig={system_kubeconfig(lab, 'cluster', 'scheduler')}",
-            f"--bind-address={CLUSTER.address}",
-            f"--cert-dir={lab.path('run')}",
-            f"--tls-cert-file={pki / 'apiserver.crt'}",
-            f"--tls-private-key-file={pki / 'apiserver.key'}",
+            f"--kubeconfig={kubeconfig}",
+            *serving(lab, "scheduler", 10259, kubeconfig),
             "--leader-elect=false",
         ],
         version=version,
@@ -208,9 +223,10 @@ def kwok(lab: Lab, version: str) -> Program:
             f"--kubeconfig={system_kubeconfig(lab, 'cluster', 'kwok')}",
             "--manage-all-nodes=true",
             f"--node-ip={settings.GATEWAY}",
-            "--node-port=10250",
+            # where the API server gets logs and port-forwards: a node's status says so. 10250 is lab.kubelet's
+            f"--node-port={KWOK_PORT}",
             # every node has an address of its own, and this one server answers on all of them
-            "--server-address=0.0.0.0:10250",
+            f"--server-address=0.0.0.0:{KWOK_PORT}",
             f"--tls-cert-file={pki / 'kubelet.crt'}",
             f"--tls-private-key-file={pki / 'kubelet.key'}",
             "--cidr=198.18.127.0/24",
@@ -222,10 +238,25 @@ def kwok(lab: Lab, version: str) -> Program:
     )
 
 
+def kubelet(lab: Lab) -> Program:
+    pki = lab.path("pki", "cluster")
+    return Program(
+        "kubelet",
+        [
+            *(sys.executable, "-m", "lab.kubelet"),
+            f"--kubeconfig={system_kubeconfig(lab, 'cluster', 'kubelets')}",
+            f"--certificate={pki / 'kubelet.crt'}",
+            f"--key={pki / 'kubelet.key'}",
+            f"--run={lab.path('pods')}",
+        ],
+        "emulated",
+    )
+
+
 def all_names() -> list[str]:
     servers = [
         part
         for server in SERVERS
         for part in (f"kube-apiserver-{server.name}", f"kube-controller-manager-{server.name}")
     ]
-    return ["etcd", *servers, "kube-scheduler", "kube-proxy", "coredns", "kwok"]
+    return ["etcd", *servers, "kube-scheduler", "kube-proxy", "coredns", "kwok", "kubelet"]

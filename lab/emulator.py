@@ -20,10 +20,13 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     credentials: Path = options.credentials
+    driver = storage.Driver(options.volumes)
+    volumes = Controller("storage", credentials / "storage.kubeconfig", storage.PATHS, driver.act)
+    driver.wake = volumes.changed.set
     for controller in (
         Controller("rke2", credentials / "rke2.kubeconfig", rke2.PATHS, rke2.HelmController().act),
         Controller("cilium", credentials / "cilium.kubeconfig", cilium.PATHS, cilium.act),
-        Controller("storage", credentials / "storage.kubeconfig", storage.PATHS, storage.controller(options.volumes)),
+        volumes,
     ):
         controller.start()
     logging.info("started")

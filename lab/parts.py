@@ -61,7 +61,7 @@ class Part:
         digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode())
         digest.update(LDFLAGS.encode())
         if "go" in self.recipe and self.folder.is_dir():
-            for file in sorted(self.folder.iterdir()):
+            for file in sorted(self.folder.rglob("*")):
                 if file.suffix in {".mod", ".sum", ".go"}:
                     digest.update(file.name.encode() + b"\0" + file.read_bytes())
         return digest.hexdigest()[:12]

@@ -21,6 +21,7 @@ from lab.settings import SERVERS, Lab, Server
 
 INSTALLER = "platform-installer"
 LIFETIME = datetime.timedelta(days=365)
+LOOPBACK = ["localhost", "127.0.0.1", "::1"]
 NODE_ADDRESSES = [f"198.18.2.{last}" for last in range(1, 255)]
 
 # user, groups; "own" ones get their rights from lab/manifests/objects/cluster.yaml
@@ -37,6 +38,7 @@ USERS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "cilium": ("lab-cilium", [], ["cluster"]),
     "storage": ("lab-storage", [], ["cluster"]),
     "agent": ("lab-agent", [], ["cluster"]),
+    "kubelets": ("lab-kubelets", [], ["cluster"]),
     # Rancher's and Harvester's controllers, and Rancher's proxy, which may only speak in the name of others
     "rancher": ("lab-rancher", ["system:masters"], ["cluster", "harvester", "rancher"]),
     "harvester": ("lab-harvester", ["system:masters"], ["harvester"]),
@@ -192,6 +194,9 @@ def prepare(lab: Lab, ports: dict[str, int]) -> None:
         authority.issue("kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
         if server.name == "cluster":
             authority.issue("kubelet", "kubelet", hosts=["198.18.0.10", *NODE_ADDRESSES])
+            for name in ("controller-manager", "scheduler"):
+                # RKE2's have these names only: who scrapes them at a node's address must say server_name
+                authority.issue(f"{name}-serving", f"kube-{name}", hosts=LOOPBACK)
         Authority(folder / "front-proxy", f"lab {lab.name} {server.name} front proxy").issue("client", "front-proxy")
         if not (folder / "sa.key").exists():
             key = ec.generate_private_key(ec.SECP256R1())

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab import gateway, traefik
-from lab.kube import Client, Object, Refused
+from lab import traefik
+from lab.kube import Client, Refused
 from lab.mirror import Store
 
 MANAGER = "helm"
@@ -17,10 +17,6 @@ PATHS = {
     "charts": "/apis/helm.cattle.io/v1/helmcharts",
     "configs": "/apis/helm.cattle.io/v1/helmchartconfigs",
     "classes": "/apis/gateway.networking.k8s.io/v1/gatewayclasses",
-    "gateways": "/apis/gateway.networking.k8s.io/v1/gateways",
-    "routes": "/apis/gateway.networking.k8s.io/v1/httproutes",
-    "services": "/api/v1/services",
-    "secrets": "/api/v1/secrets",
 }
 RELEASE = f"{traefik.NAMESPACE}/{traefik.NAME}"
 
@@ -30,29 +26,18 @@ class HelmController:
 
     def __init__(self) -> None:
         self.applied: str | None = None
-        self.values = traefik.values("")
 
     def act(self, client: Client, stores: Mapping[str, Store]) -> None:
         config = stores["configs"].get(RELEASE)
         text = str(config["spec"].get("valuesContent") or "") if config else ""
         if RELEASE in stores["charts"] and text != self.applied:
             self._install(client, stores, text)
-        ours = [item for item in stores["classes"].values() if item["spec"]["controllerName"] == CONTROLLER]
-        on = bool(self.values["providers"]["kubernetesGateway"].get("enabled"))
-        for item in ours if on else []:
-            _accept(client, item)
-        if on:
-            names = {item["metadata"]["name"] for item in ours}
-            gateway.act(client, stores, names, traefik.entry_points(self.values))
 
     def _install(self, client: Client, stores: Mapping[str, Store], text: str) -> None:
         try:
             given = traefik.values(text)
-            daemon_set, service, wanted = (
-                traefik.daemon_set(given),
-                traefik.service(given),
-                traefik.gateway_class(given),
-            )
+            daemon_set, service = traefik.daemon_set(given), traefik.service(given)
+            wanted, dashboard = traefik.gateway_class(given), traefik.dashboard(given)
         except (traefik.BadValues, KeyError, TypeError, AttributeError) as error:
             self.applied = text
             _condition(client, "Failed", "True", f"helm upgrade failed: {type(error).__name__}: {error}")
@@ -71,6 +56,11 @@ class HelmController:
                     client.delete(f"{PATHS['classes']}/{name}")
             if wanted is not None:
                 client.apply(f"{PATHS['classes']}/{wanted['metadata']['name']}", wanted, MANAGER)
+            route = f"/apis/traefik.io/v1alpha1/{base}/ingressroutes/{traefik.DASHBOARD}"
+            if dashboard is not None:
+                client.apply(route, dashboard, MANAGER)
+            else:
+                client.delete(route)
         except Refused as error:
             # server-side apply answers 500 to a value of the wrong type
             if error.status not in {400, 422} and "typed patch object" not in str(error):
@@ -78,7 +68,7 @@ class HelmController:
             self.applied = text
             _condition(client, "Failed", "True", f"helm upgrade failed: {error}")
             return
-        self.applied, self.values = text, given
+        self.applied = text
         _condition(client, "Failed", "False", "")
 
 
@@ -87,12 +77,3 @@ def _condition(client: Client, kind: str, status: str, message: str) -> None:
     body: dict[str, Any] = {"jobName": f"helm-install-{traefik.NAME}"}
     body["conditions"] = [{"type": kind, "status": status, "reason": "Job", "message": message}]
     client.merge(f"{path}/status", {"status": body})
-
-
-def _accept(client: Client, item: Object) -> None:
-    for condition in item.get("status", {}).get("conditions") or []:
-        if condition["type"] == "Accepted" and condition["status"] == "True":
-            return
-    condition = gateway.condition("Accepted", True, "Handled", "Handled by Traefik controller", item)
-    path = f"{PATHS['classes']}/{item['metadata']['name']}/status"
-    client.merge(path, {"status": {"conditions": [condition]}})

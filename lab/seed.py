@@ -21,6 +21,8 @@ PLURALS = {
     "ServiceAccount": "serviceaccounts",
     "EndpointSlice": "endpointslices",
     "Namespace": "namespaces",
+    "Deployment": "deployments",
+    "DaemonSet": "daemonsets",
     "IngressClass": "ingressclasses",
     "HelmChart": "helmcharts",
     "Node": "nodes",

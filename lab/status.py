@@ -21,9 +21,9 @@ from lab.settings import SOURCES, Lab
 HEADER = ("part", "what", "version", "pid", "MiB", "log")
 # The emulator is one process; what it stands in for is listed by name
 EMULATED = (
-    "Traefik's HelmChartConfig, GatewayClass, Gateway and HTTPRoute status (helm-controller, Traefik)",
+    "Traefik's chart and its HelmChartConfig (helm-controller)",
     "load balancer addresses (Cilium)",
-    "volumes of StorageClass harvester and their expansion (Harvester's CSI driver)",
+    "volumes of StorageClass harvester and their expansion (Harvester's CSI driver, csi-resizer, kubelet)",
 )
 
 
@@ -102,6 +102,7 @@ def show(lab: Lab, say: Callable[[str], None]) -> int:
     say("simulated by kwok: nodes, pods of all other images")
     for what in EMULATED:
         say(f"emulated by emulator: {what}")
+    say("emulated by kubelet: metrics of all nodes' kubelets and cAdvisors, port 10250")
     say(f"emulated by {rancher.SERVER}: Rancher's API, tokens and proxy at {rancher.URL} ({rancher.ADDRESS})")
     say(f"emulated by {rancher.CONTROLLERS}: Rancher's webhook and provisioning, Harvester's machines and images")
     real = sum(row.memory for row in pods)

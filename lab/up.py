@@ -24,6 +24,8 @@ from lab.settings import CLUSTER, SERVERS, SOURCES, Lab, LabError
 
 Say = Callable[[str], None]
 PARTS = ("etcd", "kubernetes", "kwok", "coredns", "helm", "openbao", "kubectl")
+# the programs behind images of agent/images.yaml
+AGENT_PARTS = ("cert-manager", "prometheus", "alertmanager", "node-exporter", "kube-state-metrics", "traefik")
 AGENT = SOURCES / "agent"
 # in the state directory
 FILLED = "filled"  # the name of the snapshot that the data began as
@@ -62,7 +64,7 @@ class Start:
         folder.mkdir(exist_ok=True)
         wanted = list(PARTS)
         if (AGENT / "__main__.py").exists():
-            wanted.append("cert-manager")
+            wanted.extend(AGENT_PARTS)
         quiet: list[str] = []
         for name in wanted:
             found = parts.get(self.table[name], quiet.append)
@@ -221,6 +223,7 @@ class Start:
             seed.reference(self._client("cluster"))
             self.lab.path(SEEDED).touch()
         self._start(controlplane.kwok(self.lab, self._version("kwok")))
+        self._start(controlplane.kubelet(self.lab))
         credentials = self.lab.path("etc", "cluster")
         argv = [
             sys.executable,

@@ -21,9 +21,9 @@ from lab.agent.environment import ContainerConfigError, expand
 from lab.agent.images import PATH, Image, ImageError, Images
 from lab.agent.logs import Log
 from lab.agent.probes import Probe, Target, attempt
-from lab.agent.sandbox import HostNetwork, Process, Sandbox, Tools
+from lab.agent.sandbox import Process, Sandbox, Tools
 from lab.agent.status import View, exit_code
-from lab.agent.volumes import Volumes
+from lab.agent.volumes import PROCESSES, Volumes
 from lab.kube import Object
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Home(Protocol):
     obj: Object
     images: Images
     tools: Tools
-    network: Sandbox | HostNetwork
+    network: Sandbox
     volumes: Volumes
     folder: Path
     hostname: str
@@ -254,7 +254,11 @@ class Container:
         for mount in sorted(self.spec.get("volumeMounts", []), key=lambda item: item["mountPath"].count("/")):
             source = self._source(mount, env)
             readonly = mount.get("readOnly") or mount["name"] in self.home.volumes.fixed
-            options += ["--ro-bind" if readonly else "--bind", str(source), mount["mountPath"]]
+            if source == PROCESSES:
+                # the container's own: figures of the machine are the same in it, other processes stay hidden
+                options += ["--proc", mount["mountPath"]]
+            else:
+                options += ["--ro-bind" if readonly else "--bind", str(source), mount["mountPath"]]
         self.message.parent.mkdir(parents=True, exist_ok=True)
         self.message.write_bytes(b"")
         options += ["--bind", str(self.message), self.spec.get("terminationMessagePath") or "/dev/termination-log"]

@@ -152,6 +152,8 @@ class Images:
         for path, source in image.binds.items():
             if source == "{python}":
                 yield from self._python(image, path, env)
+            elif source.startswith("{agent}/"):
+                yield path, Path(__file__).with_name(source.removeprefix("{agent}/"))
             else:
                 yield path, self._program(image, source)
 

@@ -18,7 +18,7 @@ from lab.agent.config import Config
 from lab.agent.container import RETRY, Container
 from lab.agent.images import Images
 from lab.agent.logs import Log, announce
-from lab.agent.sandbox import Addresses, HostNetwork, Sandbox, SandboxError, Tools
+from lab.agent.sandbox import Addresses, Sandbox, SandboxError, Tools
 from lab.agent.status import Conditions, phase
 from lab.agent.volumes import MountError, Volumes
 from lab.kube import Object, Refused
@@ -73,7 +73,7 @@ class Pod:
         self.conditions = Conditions(
             {kind: kept[kind] for kind in ("Initialized", "Ready", "ContainersReady") if kind in kept}
         )
-        self.network: Sandbox | HostNetwork = HostNetwork("")
+        self.network = Sandbox(self.tools, services.config.gateway, "")
         self.addresses: dict[str, str] = {}
         self.allocatable: dict[str, str] = {}
         self.volumes = Volumes(services.api, self.read, obj, self.folder / "volumes", services.config.run, {}, {})
@@ -245,9 +245,9 @@ class Pod:
             (entry["address"] for entry in status.get("addresses", []) if entry["type"] == "InternalIP"), config.gateway
         )
         if spec.get("hostNetwork"):
-            self.network, self.hostname = HostNetwork(node), spec["nodeName"]
-        else:
-            self.network = Sandbox(self.tools, config.gateway, self.services.pool.take(self.uid))
+            # all nodes are one machine here, where a port exists only once: the address is the pod's own all the same
+            self.hostname = spec["nodeName"][:63]
+        self.network = Sandbox(self.tools, config.gateway, self.services.pool.take(self.uid))
         address = self.network.address
         self.addresses.update(
             {"status.podIP": address, "status.podIPs": address, "status.hostIP": node, "status.hostIPs": node}

@@ -167,21 +167,6 @@ class Sandbox:
         await run(self.tools["ip"], "link", "del", self.interface)
 
 
-@dataclass
-class HostNetwork:
-    """A pod with hostNetwork: the lab's own namespace."""
-
-    address: str
-    alive: bool = True
-    enter: tuple[str, ...] = ()
-
-    async def create(self) -> None:
-        return
-
-    async def remove(self) -> None:
-        return
-
-
 class Process:
     """The first process of a container."""
 

@@ -17,6 +17,8 @@ from lab.kube import Object
 
 Files = dict[str, tuple[bytes, int]]
 PRIVATE = "..data"
+PROCESSES = Path("/proc")
+KERNEL = (PROCESSES, Path("/sys"))
 RENEW_AFTER = 0.8  # of a token's life, as the kubelet does
 
 
@@ -74,11 +76,15 @@ class Volumes:
         if "emptyDir" in volume:
             target = self.folder / volume["name"]
         elif "hostPath" in volume:
+            named = Path(volume["hostPath"]["path"])
+            if named in KERNEL:
+                self.fixed.add(volume["name"])
+                return named
             # nodes are not machines here: each has a folder of its own instead
-            target = self.shared / "nodes" / self.pod["spec"]["nodeName"] / volume["hostPath"]["path"].strip("/")
+            target = self.shared / "nodes" / self.pod["spec"]["nodeName"] / str(named).strip("/")
         elif "persistentVolumeClaim" in volume or "ephemeral" in volume:
-            named = volume.get("persistentVolumeClaim", {}).get("claimName")
-            target = await self._claim(named or f"{meta['name']}-{volume['name']}")
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            target = await self._claim(claim or f"{meta['name']}-{volume['name']}")
         else:
             kinds = ", ".join(sorted(set(volume) - {"name"}))
             raise MountError(f"the lab knows no volume of type {kinds}")

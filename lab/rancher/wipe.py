@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab.kube import Client, Object, Refused
@@ -41,9 +41,13 @@ class Wipe:
         if not self.file.exists():
             return True
         kept = set(json.loads(self.file.read_text()))
+        found = list(self._everything())
+        first = {item["metadata"]["uid"] for path, item in found if path in kept}
+        waiting = owned([item["metadata"] for _, item in found], first)
         gone: list[str] = []
-        for path, item in self._everything():
-            if path not in kept:
+        for path, item in found:
+            # RKE2's own Deployments make their pods again: without a node these wait for the next cluster
+            if path not in kept and (item["metadata"]["uid"] not in waiting or item.get("spec", {}).get("nodeName")):
                 gone.append(path)
                 self._remove(path, item)
         log.info("%d objects taken out of the RKE2 cluster's API server: %s", len(gone), ", ".join(gone[:12]))
@@ -89,3 +93,17 @@ class Wipe:
                 usable = {"list", "delete"} <= set(one["verbs"]) and "/" not in one["name"]
                 if usable and one["name"] not in PASSING:
                     yield base, one["name"], bool(one["namespaced"])
+
+
+def owned(metas: Iterable[Object], roots: set[str]) -> set[str]:
+    """Uids of what has one of the roots as its controller, and so on downwards."""
+    parents = {
+        meta["uid"]: owner["uid"]
+        for meta in metas
+        for owner in meta.get("ownerReferences") or []
+        if owner.get("controller")
+    }
+    below: set[str] = set()
+    while more := {uid for uid, parent in parents.items() if parent in roots | below} - below:
+        below |= more
+    return below

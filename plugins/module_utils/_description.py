@@ -274,6 +274,13 @@ def validate(raw: Any, source: str) -> dict[str, Any]:
     for chart in service["charts"]:
         chart["namespace"] = chart["namespace"] or service["namespace"]
         chart["values"] = chart["values"] or f"{chart['name']}.yml.j2"
+    service["secrets"] += [_basic_auth(route) for route in service["routes"] if route["authentication"] == "basic"]
     for item in [*service["secrets"], *service["metrics"]]:
         item["namespaces"] = item["namespaces"] or [service["namespace"]]
     return service
+
+
+def _basic_auth(route: Spec) -> Spec:
+    """What Traefik asks for before a route: of this type it reads these two keys; of any other it takes only one key."""
+    keys = {"username": {"format": "fixed", "value": "admin"}, "password": {}}
+    return {"name": f"{route['host']}-basic-auth", "type": "kubernetes.io/basic-auth", "namespaces": [], "keys": keys}

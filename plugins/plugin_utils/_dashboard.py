@@ -27,7 +27,11 @@ _KEYS: dict[str, Any] = {
     "rows": {"type": "dict", "required": True},
     "footer": {
         "type": "dict",
-        "options": {"namespace": {"type": "str", "required": True}, "pod": {"type": "str", "default": ".*"}},
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "pod": {"type": "str", "default": ".*"},
+            "volumes": {"type": "bool", "default": True},
+        },
     },
     "range": {"type": "str", "default": "6h"},
 }
@@ -47,19 +51,19 @@ def dashboard(uid: str, source: Any, *, namespace: str) -> dict[str, Any]:
 
     :param uid: its file's name, by which other dashboards link to it.
     :param source: what the file holds.
-    :param namespace: of the service; the footer's ``$namespace`` stands for it.
+    :param namespace: of the service; ``$namespace`` stands for it.
     :raises ValueError: one sentence for the first fault in it.
     """
     where = f"The dashboard '{uid}'"
     if not isinstance(source, dict):
         raise ValueError(f"{where} is no mapping; begin it with 'title:'.")
-    result = ArgumentSpecValidator(_KEYS).validate(source)
+    result = ArgumentSpecValidator(_KEYS).validate(_resolved(source, namespace))
     if result.error_messages:
         raise ValueError(f"{where} cannot be used: {'; '.join(result.error_messages)}.")
     wanted = result.validated_parameters
     rows = dict(wanted["rows"])
     if wanted["footer"]:
-        rows["Pods and volumes"] = _footer(wanted["footer"], namespace)
+        rows["Pods and volumes" if wanted["footer"]["volumes"] else "Pods"] = _footer(wanted["footer"])
     made: dict[str, Any] = {
         "uid": uid,
         "title": wanted["title"],
@@ -76,6 +80,14 @@ def dashboard(uid: str, source: Any, *, namespace: str) -> dict[str, Any]:
     if uid != HOME:
         made["links"] = [{"title": "Home", "type": "link", "icon": "dashboard", "url": f"/d/{HOME}"}]
     return made
+
+
+def _resolved(source: Any, namespace: str) -> Any:
+    if isinstance(source, dict):
+        return {key: _resolved(value, namespace) for key, value in source.items()}
+    if isinstance(source, list):
+        return [_resolved(value, namespace) for value in source]
+    return source.replace("$namespace", namespace) if isinstance(source, str) else source
 
 
 def _placed(where: str, rows: Mapping[str, Any]) -> Iterator[Panel]:
@@ -118,7 +130,10 @@ def _variable(where: str, name: str, source: Any) -> dict[str, Any]:
             "query": wanted["text"],
             "current": {"text": wanted["text"], "value": wanted["text"]},
         }
-    several = {"multi": wanted["multi"], "includeAll": wanted["all"], "allValue": ".*"}
+    several: dict[str, Any] = {"multi": wanted["multi"], "includeAll": wanted["all"]}
+    if "$" not in (wanted["query"] or ""):
+        # Where the choice hangs on another variable, all are only those that it leaves.
+        several["allValue"] = ".*"
     if wanted["all"]:
         several["current"] = (
             {"text": ["All"], "value": ["$__all"]} if wanted["multi"] else {"text": "All", "value": "$__all"}
@@ -141,37 +156,33 @@ def _variable(where: str, name: str, source: Any) -> dict[str, Any]:
     }
 
 
-def _footer(footer: Mapping[str, str], namespace: str) -> list[Panel]:
+def _footer(footer: Mapping[str, Any]) -> list[Panel]:
     """What every service's dashboard ends with."""
-    of = f'namespace="{footer["namespace"].replace("$namespace", namespace)}",pod=~"{footer["pod"]}"'
+    of = f'namespace="{footer["namespace"]}",pod=~"{footer["pod"]}"'
     volumes = of.split(",", maxsplit=1)[0]
     cpu = f'sum by (pod) (rate(container_cpu_usage_seconds_total{{{of},container!=""}}[$__rate_interval]))'
     memory = f'sum by (pod) (container_memory_working_set_bytes{{{of},container!=""}})'
     restarts = f"sum by (pod) (increase(kube_pod_container_status_restarts_total{{{of}}}[1h]))"
     used = f"kubelet_volume_stats_used_bytes{{{volumes}}} / kubelet_volume_stats_capacity_bytes{{{volumes}}}"
-    return [
-        {"graph": "CPU", "question": "Which pod uses how many cores?", "query": {"{{pod}}": cpu}, "width": 6},
-        {
-            "graph": "Memory",
-            "question": "Does a pod grow without end?",
-            "query": {"{{pod}}": memory},
-            "unit": "bytes",
-            "width": 6,
-        },
+    panels: list[Panel] = [
+        {"graph": "CPU", "question": "Which pod uses how many cores?", "query": {"{{pod}}": cpu}},
+        {"graph": "Memory", "question": "Does a pod grow without end?", "query": {"{{pod}}": memory}, "unit": "bytes"},
         {
             "graph": "Restarts in the last hour",
             "question": "Does a container keep ending?",
             "query": {"{{pod}}": restarts},
-            "width": 6,
-        },
-        {
-            "graph": "Volumes",
-            "question": "Is a volume running full?",
-            "query": {"{{persistentvolumeclaim}}": used},
-            "unit": "percentunit",
-            "max": 1,
-            "min": 0,
-            "thresholds": {0: "green", 0.8: "orange", 0.95: "red"},
-            "width": 6,
         },
     ]
+    if footer["volumes"]:
+        panels.append(
+            {
+                "graph": "Volumes",
+                "question": "Is a volume running full?",
+                "query": {"{{persistentvolumeclaim}}": used},
+                "unit": "percentunit",
+                "max": 1,
+                "min": 0,
+                "thresholds": {0: "green", 0.8: "orange", 0.95: "red"},
+            }
+        )
+    return [{**panel, "width": WIDTH // len(panels)} for panel in panels]

@@ -37,6 +37,7 @@ _KEYS: dict[str, Any] = {
     "question": {"type": "str", "required": True},
     "query": {"type": "raw"},
     "unit": {"type": "str", "default": "short"},
+    "units": {"type": "dict", "default": {}},
     "source": {"type": "str", "choices": list(SOURCES), "default": "prometheus"},
     "thresholds": {"type": "dict", "default": {}},
     "width": {"type": "int"},
@@ -89,7 +90,7 @@ def _panel(kind: str, wanted: Mapping[str, Any]) -> Panel:
     made["datasource"] = datasource(wanted["source"])
     made["targets"] = _targets(kind, wanted)
     if kind != "logs":
-        made["fieldConfig"] = {"defaults": _field(kind, wanted), "overrides": []}
+        made["fieldConfig"] = {"defaults": _field(kind, wanted), "overrides": _overrides(wanted["units"])}
     if kind == "table":
         made["transformations"] = _columns(wanted, made["targets"])
     return made
@@ -147,6 +148,13 @@ def _field(kind: str, wanted: Mapping[str, Any]) -> Panel:
             field["color"] = {"mode": "palette-classic"}
             field["custom"]["thresholdsStyle"] = {"mode": "line"}
     return field
+
+
+def _overrides(units: Mapping[str, str]) -> list[Panel]:
+    return [
+        {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]}
+        for name, unit in units.items()
+    ]
 
 
 def _options(kind: str, wanted: Mapping[str, Any]) -> Panel:

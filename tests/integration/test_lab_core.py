@@ -228,9 +228,11 @@ def test_a_listener_on_443_is_not_programmed(cluster: Client, namespace: str, tr
 
 
 def programmed(cluster: Client, path: str) -> tuple[str, str]:
-    conditions = cluster.request("GET", path).get("status", {}).get("conditions", [])
-    by_type = {condition["type"]: condition for condition in conditions}
-    return by_type.get("Programmed", {}).get("status", ""), by_type.get("Accepted", {}).get("message", "")
+    """The Gateway's status, and what Traefik says of its listeners."""
+    status = cluster.request("GET", path).get("status", {})
+    by_type = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+    said = [entry["message"] for listener in status.get("listeners", []) for entry in listener["conditions"]]
+    return by_type.get("Programmed", ""), "; ".join(said)
 
 
 def test_the_audit_log_counts_the_installers_writes_and_nobody_elses(cluster: Client, namespace: str) -> None:

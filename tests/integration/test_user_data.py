@@ -8,15 +8,11 @@ Needs a lab whose nodes Rancher has made, and the site on it.
 from __future__ import annotations
 
 import base64
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.harvester_rke2.platform.tests.integration.platform_lab import play
 from ansible_collections.harvester_rke2.platform.tests.integration.rancher_cluster import (
     CLUSTERS,
     CONFIGS,
@@ -63,25 +59,8 @@ def rancher() -> Client:
 def said(rancher: Client, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """By pool, what the lookup gives for the lab's inventory."""
     folder = tmp_path_factory.mktemp("said")
-    playbook = tmp_path_factory.mktemp("play") / "play.yml"
-    playbook.write_text(PLAYBOOK)
     own = REPOSITORY / "roles" / "rke2_cluster" / "templates" / "user-data"
-    extra = json.dumps({"folder": str(folder), "own": str(own)})
-    argv = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        "inventories/lab",
-        "-e",
-        extra,
-        str(playbook),
-    ]
-    env = {
-        **os.environ,
-        "LAB_NAME": DIRECTORY.name.removeprefix(".lab").removeprefix("-") or "lab",
-        "HARVESTER_RKE2_REPORT_DIRECTORY": str(playbook.parent),
-    }
-    done = subprocess.run(argv, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(tmp_path_factory.mktemp("play"), PLAYBOOK, folder=str(folder), own=str(own))
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 

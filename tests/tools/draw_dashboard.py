@@ -53,6 +53,13 @@ class Prometheus:
         return list(found["result"]) if found["resultType"] != "scalar" else [{"metric": {}, "value": found["result"]}]
 
 
+def namespace(role: pathlib.Path) -> str:
+    """The namespace of the role's description, where it is one of the defaults."""
+    said = str(yaml.safe_load((role / "meta" / "service.yml").read_text())["namespace"])
+    variable = re.fullmatch(r"\{\{ *(\w+) *\}\}", said)
+    return str(yaml.safe_load((role / "defaults" / "main.yml").read_text())[variable[1]]) if variable else said
+
+
 def shown(value: float, unit: str) -> str:
     if unit == "percentunit":
         return f"{value:.1%}"
@@ -162,9 +169,8 @@ def main(url: str, folder: str, wanted: list[str]) -> None:
     for path in sorted(ROOT.glob("roles/*/files/dashboards/*.yml")):
         if wanted and path.stem not in wanted:
             continue
-        text, queries, answered = page(
-            dashboard(path.stem, yaml.safe_load(path.read_text()), namespace=".*"), prometheus
-        )
+        made = dashboard(path.stem, yaml.safe_load(path.read_text()), namespace=namespace(path.parents[2]))
+        text, queries, answered = page(made, prometheus)
         (target / f"{path.stem}.html").write_text(text)
         print(f"{path.stem:20} {queries:4} queries, {answered:4} with data")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import hashlib
 import os
 import signal
 import sys
@@ -22,13 +21,23 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from controller import MERGE_PATCH, Api, ApiError, Backoff, Campaign, Elector, Health, Json, Metrics, log, serve
+from controller import (
+    MERGE_PATCH,
+    Api,
+    ApiError,
+    Backoff,
+    Campaign,
+    Elector,
+    Health,
+    Json,
+    Metrics,
+    announce,
+    log,
+    serve,
+)
 
 NODES = "/api/v1/nodes"
-# Events about objects outside any namespace belong here.
-EVENTS = "/api/v1/namespaces/default/events"
 POOL_LABEL = "rke.cattle.io/rke-machine-pool-name"
 CONTROL_PLANE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/etcd")
 LABEL = "workload-type"
@@ -276,28 +285,13 @@ class Labeler:
         log("warning", "the node's label is not its pool", node=name, label=LABEL, value=value, pool=pool)
         if self._config.dry_run:
             return
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # The same name for the same mismatch: the next leader's event is refused as there already.
-        digest = hashlib.sha256("\0".join((uid, value, pool)).encode()).hexdigest()[:12]
-        body: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{name}.{digest}", "namespace": "default"},
-            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid},
-            "type": "Warning",
-            "reason": "PoolLabelMismatch",
-            "message": message,
-            "source": {"component": COMPONENT},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
         try:
-            self._api.request("POST", EVENTS, body)
-        except ApiError as error:
-            if error.status != 409:
-                self._said.discard(("mismatch", uid, value, pool))
-                raise
+            # The same name for the same mismatch: the next leader's event is refused as there already.
+            about = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid}}
+            announce(self._api, about, "Warning", "PoolLabelMismatch", message, COMPONENT, f"{value}\0{pool}")
+        except ApiError:
+            self._said.discard(("mismatch", uid, value, pool))
+            raise
 
 
 def main() -> int:

@@ -26,6 +26,8 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_program_of_the_lab_is_in_the_table() -> None:
     programs = {program for part in parts.table().values() for program in part.programs}
     assert programs == {
+        "alertmanager",
+        "amtool",
         "bao",
         "cert-manager-controllers",
         "coredns",
@@ -35,8 +37,13 @@ def test_every_program_of_the_lab_is_in_the_table() -> None:
         "kube-controller-manager",
         "kube-proxy",
         "kube-scheduler",
+        "kube-state-metrics",
         "kubectl",
         "kwok",
+        "node_exporter",
+        "prometheus",
+        "promtool",
+        "traefik",
     }
 
 

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""What Traefik's values become, and the status that its rules give."""
+"""What Traefik's values become: objects and a command line."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
-from lab import gateway, traefik
+from lab import traefik
 
 VALUES = """
 providers: {kubernetesGateway: {enabled: true}}
@@ -31,7 +30,11 @@ def test_nothing_configured_is_what_rke2_installs() -> None:
     service = traefik.service(given)
     assert service is not None and service["spec"]["type"] == "ClusterIP"
     assert traefik.gateway_class(given) is None
-    assert traefik.entry_points(given) == {8080, 8000, 8443, 9100}
+    assert traefik.dashboard(given) is None
+    said = traefik.arguments(given)
+    assert "--entryPoints.websecure.address=:8443/tcp" in said and "--entryPoints.websecure.http.tls=true" in said
+    assert "--providers.kubernetescrd.ingressClass=traefik" in said
+    assert not [flag for flag in said if "kubernetesgateway" in flag or "redirections" in flag]
 
 
 def test_values_reach_the_objects() -> None:
@@ -48,95 +51,74 @@ def test_values_reach_the_objects() -> None:
     container = template["spec"]["containers"][0]
     assert {"name": "SSL_CERT_FILE", "value": "/combined-ca/ca.crt"} in container["env"]
     assert "--entryPoints.ssh.address=:2222/tcp" in container["args"]
-    assert 2222 in traefik.entry_points(given)
+
+
+def flags(text: str) -> dict[str, str]:
+    """The command line without its dashes; a flag without a value is one of its own."""
+    pairs = (flag.removeprefix("--").partition("=") for flag in traefik.arguments(traefik.values(text)))
+    return {name: value for name, _, value in pairs}
 
 
 def test_a_null_takes_a_port_away() -> None:
-    assert 8000 not in traefik.entry_points(traefik.values("ports: {web: null}"))
+    assert "entryPoints.web.address" not in flags("ports: {web: null}")
+
+
+def test_an_entry_point_that_leads_to_another() -> None:
+    said = flags("ports: {web: {http: {redirections: {entryPoint: {to: websecure, scheme: https, permanent: true}}}}}")
+    words = "entryPoints.web.http.redirections.entryPoint"
+    assert {name.removeprefix(f"{words}."): value for name, value in said.items() if name.startswith(words)} == {
+        "to": ":443",
+        "scheme": "https",
+        "permanent": "true",
+    }
+    # where charts up to 38 had it
+    assert "redirections" not in str(flags("ports: {web: {redirections: {entryPoint: {to: websecure}}}}"))
+
+
+def test_nowhere_to_lead_to_is_an_error() -> None:
+    with pytest.raises(traefik.BadValues, match="Cannot redirect web to tls"):
+        flags("ports: {web: {http: {redirections: {entryPoint: {to: tls}}}}}")
+
+
+def test_timeouts_and_metrics() -> None:
+    said = flags("""
+        ports: {websecure: {transport: {respondingTimeouts: {readTimeout: 1800s, idleTimeout: 180s}}}}
+        metrics: {prometheus: {addRoutersLabels: true, addServicesLabels: false}}
+    """)
+    timeouts = "entryPoints.websecure.transport.respondingTimeouts"
+    assert said[f"{timeouts}.readTimeout"] == "1800s" and f"{timeouts}.writeTimeout" not in said
+    assert said["metrics.prometheus.entrypoint"] == "metrics"
+    assert said["metrics.prometheus.addRoutersLabels"] == "true"
+    assert said["metrics.prometheus.addServicesLabels"] == "false"
+    assert "metrics.prometheus" not in flags("metrics: {prometheus: null}")
+
+
+def test_a_gateways_address_is_the_services() -> None:
+    on = "providers: {kubernetesGateway: {enabled: true, statusAddress: {service: %s}}}"
+    address = "providers.kubernetesgateway.statusaddress.service"
+    assert flags(on % "{}")[f"{address}.name"] == "rke2-traefik"
+    assert flags(on % "{}")[f"{address}.namespace"] == "kube-system"
+    assert flags(on % "{name: other}")[f"{address}.name"] == "other"
+    assert f"{address}.name" not in flags(on % "{enabled: false}")
+
+
+def test_the_dashboard_needs_a_route_with_the_class() -> None:
+    route = traefik.dashboard(traefik.values("ingressRoute: {dashboard: {enabled: true, matchRule: PathPrefix(`/`)}}"))
+    assert route is not None
+    assert route["metadata"]["annotations"] == {"kubernetes.io/ingress.class": "traefik"}
+    assert route["spec"]["entryPoints"] == ["traefik"]
+    assert route["spec"]["routes"][0]["match"] == "PathPrefix(`/`)"
+    with pytest.raises(traefik.BadValues, match="without enabling"):
+        traefik.dashboard(traefik.values("{api: {dashboard: false}, ingressRoute: {dashboard: {enabled: true}}}"))
+
+
+def test_the_pods_are_bounded() -> None:
+    pod: dict[str, Any] = traefik.daemon_set(traefik.values(""))["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a"])
 def test_bad_values_fail_as_with_helm(text: str) -> None:
     with pytest.raises(traefik.BadValues):
         traefik.values(text)
-
-
-GATEWAY: dict[str, Any] = {
-    "metadata": {"name": "g", "namespace": "n", "generation": 1},
-    "spec": {
-        "gatewayClassName": "traefik",
-        "listeners": [
-            {
-                "name": "https",
-                "port": 8443,
-                "protocol": "HTTPS",
-                "hostname": "a.example.com",
-                "tls": {"certificateRefs": [{"name": "tls"}]},
-            }
-        ],
-    },
-}
-SECRETS = {"n/tls": {"data": {"tls.crt": "eA==", "tls.key": "eA=="}}}
-ROUTE: dict[str, Any] = {
-    "metadata": {"name": "r", "namespace": "n"},
-    "spec": {
-        "parentRefs": [{"name": "g"}],
-        "hostnames": ["a.example.com"],
-        "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
-    },
-}
-SERVICES = {"n/web": {"spec": {"ports": [{"port": 80}]}}}
-
-
-def conditions(status: dict[str, Any]) -> dict[str, str]:
-    return {entry["type"]: entry["status"] for entry in status["conditions"]}
-
-
-def judged(item: dict[str, Any], secrets: dict[str, Any]) -> dict[str, Any]:
-    return gateway.judge(item, secrets, {8000, 8443}, [{"type": "IPAddress", "value": "198.18.1.2"}])
-
-
-def test_a_good_gateway_is_programmed() -> None:
-    status = judged(GATEWAY, SECRETS)
-    assert conditions(status) == {"Accepted": "True", "Programmed": "True"}
-    assert status["addresses"][0]["value"] == "198.18.1.2"
-
-
-def test_port_443_is_no_entry_point() -> None:
-    wrong = copy.deepcopy(GATEWAY)
-    wrong["spec"]["listeners"][0]["port"] = 443
-    status = judged(wrong, SECRETS)
-    assert conditions(status) == {"Accepted": "False", "Programmed": "False"}
-    assert "no matching entryPoint for port 443" in status["conditions"][0]["message"]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"certificateRefs": []}, "One TLS CertificateRef"),
-        ({"certificateRefs": [{"name": "other"}]}, "secret n/other not found"),
-        ({"certificateRefs": [{"name": "tls", "namespace": "m"}]}, "ReferenceGrant"),
-    ],
-)
-def test_the_certificate_must_be_there(change: dict[str, Any], said: str) -> None:
-    wrong = copy.deepcopy(GATEWAY)
-    wrong["spec"]["listeners"][0]["tls"] = change
-    status = judged(wrong, SECRETS)
-    assert conditions(status)["Programmed"] == "False" and said in status["conditions"][0]["message"]
-
-
-def route_conditions(route: dict[str, Any], services: dict[str, Any] | None = None) -> list[dict[str, str]]:
-    statuses = {"n/g": judged(GATEWAY, SECRETS)}
-    made = gateway.judge_route(route, {"n/g": GATEWAY}, statuses, SERVICES if services is None else services)
-    return [conditions(parent) for parent in made]
-
-
-def test_routes() -> None:
-    assert route_conditions(ROUTE) == [{"Accepted": "True", "ResolvedRefs": "True"}]
-    assert route_conditions(ROUTE, {}) == [{"Accepted": "True", "ResolvedRefs": "False"}]
-    stranger = copy.deepcopy(ROUTE)
-    stranger["spec"]["hostnames"] = ["b.example.com"]
-    assert route_conditions(stranger) == [{"Accepted": "False", "ResolvedRefs": "True"}]
-    elsewhere = copy.deepcopy(ROUTE)
-    elsewhere["spec"]["parentRefs"] = [{"name": "other"}]
-    assert route_conditions(elsewhere) == []

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab.agent.volumes import MountError, Volumes
+from lab.agent.volumes import PROCESSES, MountError, Volumes
 from lab.kube import Object
 
 
@@ -143,3 +143,12 @@ def test_a_hostpath_is_a_folder_a_node_of_its_own(server: Server, tmp_path: Path
     made = volumes(server, tmp_path, {"name": "v", "hostPath": {"path": "/etc"}})
     asyncio.run(made.mount())
     assert made.folders["v"] == tmp_path / "shared" / "nodes" / "node" / "etc"
+
+
+def test_a_nodes_root_is_its_folder_and_its_kernel_is_the_real_one(server: Server, tmp_path: Path) -> None:
+    given = [{"name": name, "hostPath": {"path": path}} for name, path in (("r", "/"), ("p", "/proc"), ("s", "/sys"))]
+    made = volumes(server, tmp_path, *given)
+    asyncio.run(made.mount())
+    assert made.folders["r"] == tmp_path / "shared" / "nodes" / "node"
+    assert made.folders["p"] == PROCESSES and made.folders["s"] == Path("/sys")
+    assert made.fixed == {"p", "s"}, "nobody writes to this machine's kernel"

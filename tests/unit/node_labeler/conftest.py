@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "service" / "files"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles" / "node_labeler" / "files"))
 
 from ansible_collections.harvester_rke2.platform.tests.unit.node_labeler.fake_api import FakeApi

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import queue
+import re
 import ssl
 import threading
 import urllib.parse
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/node-labeler/leases"
+LEASES = re.compile(r"/apis/coordination\.k8s\.io/v1/namespaces/[^/]+/leases(?:/(?P<name>[^/]+))?")
+EVENTS = re.compile(r"/api/v1/namespaces/[^/]+/events")
 
 
 class Refused(Exception):
@@ -48,6 +50,8 @@ class FakeApi:
         self.failures: list[tuple[str, str, Refused]] = []
         self.watchers: list[queue.Queue[Json | None]] = []
         self.history: list[Json] = []
+        # Of the request that this thread answers.
+        self.request = threading.local()
         self.set_token("first")
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
@@ -162,15 +166,19 @@ class FakeApi:
                 if failure[0] == method and failure[1] in target:
                     self.failures.remove(failure)
                     raise failure[2]
-            if parts.path == "/api/v1/nodes":
-                items = [copy.deepcopy(node) for node in self.nodes.values()]
-                return {"metadata": {"resourceVersion": str(self.version)}, "items": items}
-            if parts.path.startswith("/api/v1/nodes/"):
-                return self._patch(urllib.parse.unquote(parts.path.rpartition("/")[2]), body or {}, query)
-            if parts.path == "/api/v1/namespaces/default/events":
+            if EVENTS.fullmatch(parts.path):
                 return self._event(body or {})
-            if parts.path.startswith(LEASES):
-                return self._lease(method, parts.path.removeprefix(LEASES).strip("/"), body or {})
+            if lease := LEASES.fullmatch(parts.path):
+                return self._lease(method, lease["name"] or "", body or {})
+            return self.route(method, urllib.parse.unquote(parts.path), query, body or {})
+
+    def route(self, method: str, path: str, query: dict[str, str], body: Json) -> Json:
+        """What this controller needs beside Leases and Events."""
+        if path == "/api/v1/nodes":
+            items = [copy.deepcopy(node) for node in self.nodes.values()]
+            return {"metadata": {"resourceVersion": str(self.version)}, "items": items}
+        if path.startswith("/api/v1/nodes/"):
+            return self._patch(path.rpartition("/")[2], body, query)
         raise Refused(404, "NotFound")
 
     def _patch(self, name: str, body: Json, query: dict[str, str]) -> Json:
@@ -217,6 +225,7 @@ class FakeApi:
                 try:
                     if self.headers.get("Authorization") != f"Bearer {fake.token}":
                         raise Refused(401, "Unauthorized")
+                    fake.request.content_type = self.headers.get("Content-Type", "")
                     if "watch=1" in self.path:
                         self._watch()
                     else:

@@ -272,21 +272,22 @@ def test_probes_and_metrics() -> None:
         server.server_close()
 
 
-PROGRAM = Path(controller.__file__).with_name("node_labeler.py")
+LIBRARY = Path(controller.__file__).parent
+PROGRAM = LIBRARY.parents[1] / "node_labeler" / "files" / "node_labeler.py"
 # The address of the pod's account is fixed; the wrapper only puts the test's in its place.
 WRAPPER = """
 import pathlib, runpy, sys
 sys.path.insert(0, sys.argv[1])
 import controller
-controller.Api.__init__.__defaults__ = (pathlib.Path(sys.argv[2]), 5.0)
-runpy.run_path(sys.argv[1] + "/node_labeler.py", run_name="__main__")
+controller.Api.__init__.__defaults__ = (pathlib.Path(sys.argv[3]), 5.0)
+runpy.run_path(sys.argv[2], run_name="__main__")
 """
 
 
 def start(fake: FakeApi, name: str, **environment: str) -> subprocess.Popen[str]:
     """The whole program, as in a pod."""
     return subprocess.Popen(
-        [sys.executable, "-c", WRAPPER, str(PROGRAM.parent), str(fake.account)],
+        [sys.executable, "-c", WRAPPER, str(LIBRARY), str(PROGRAM), str(fake.account)],
         env={
             "PATH": os.environ["PATH"],
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",

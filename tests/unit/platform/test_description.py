@@ -37,6 +37,18 @@ def test_the_least() -> None:
     assert all(service[key] == [] for key in empty)
 
 
+def test_basic_authentication_brings_its_secret() -> None:
+    """Of the one type of which Traefik reads a name and a password; other routes bring none."""
+    routes = [{**ROUTE, "authentication": "basic"}, {**ROUTE, "host": "other"}]
+    [secret] = validate({**LEAST, "routes": routes}, "service.yml")["secrets"]
+    assert (secret["name"], secret["type"], secret["namespaces"]) == (
+        "demo-basic-auth",
+        "kubernetes.io/basic-auth",
+        ["demo"],
+    )
+    assert set(secret["keys"]) == {"username", "password"}
+
+
 def test_what_is_completed() -> None:
     """A chart's namespace and values file, a secret's namespace, the parts of lists of mappings."""
     service = validate(

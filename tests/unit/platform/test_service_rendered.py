@@ -14,7 +14,7 @@ import yaml
 from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play, rendered
 
 SCHEMA = ROOT.parent / "shared" / "crds" / "cilium.io" / "ciliumnetworkpolicies.cilium.io.yaml"
-ROLES = (*(f"harvester_rke2.platform.{name}" for name in ("cert_manager", "vault", "traefik")), "toy")
+ROLES = (*(f"harvester_rke2.platform.{name}" for name in ("cert_manager", "vault", "traefik", "hubble")), "toy")
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
 
@@ -63,6 +63,15 @@ def test_rke2s_own_namespace_stays_open(closed: Objects) -> None:
     assert not [key for key in closed if key[0] == "traefik" and key[1] == "CiliumNetworkPolicy"]
 
 
+def test_a_route_without_a_login_of_its_own_stands_behind_basic_authentication(closed: Objects) -> None:
+    """The Middleware is the route's own, so that each route's can become its own ForwardAuth."""
+    [rule] = closed["hubble", "HTTPRoute", "hubble"]["spec"]["rules"]
+    [reference] = rule["filters"]
+    name = reference["extensionRef"]["name"]
+    assert closed["hubble", "Middleware", name]["spec"]["basicAuth"]["secret"] == "hubble-basic-auth"
+    assert not [key for key in closed if key[0] == "vault" and key[1] == "Middleware"], "it has a login"
+
+
 @pytest.mark.skipif(not SCHEMA.exists(), reason="Cilium's schema lies beside the project only")
 def test_policies_are_what_cilium_takes(closed: Objects) -> None:
     [version] = [v for v in yaml.safe_load(SCHEMA.read_text())["spec"]["versions"] if v["name"] == "v2"]
@@ -82,10 +91,11 @@ def test_scrape_jobs_are_there_to_be_collected(closed: Objects) -> None:
 
 
 def test_a_service_that_is_one_role_folder_brings_all_of_its_own(closed: Objects) -> None:
-    """Its own template is one Service (tests/data/roles/toy): the rest follows from its description and files."""
+    """Its own template is a Deployment and a Service (tests/data/roles/toy): the rest follows from its description and files."""
     assert {key[1:] for key in closed if key[0] == "toy"} == {
         ("Namespace", "toy"),
         ("ConfigMap", "platform-root-ca"),
+        ("Deployment", "toy"),
         ("Service", "toy"),
         ("Gateway", "toy"),
         ("HTTPRoute", "toy"),

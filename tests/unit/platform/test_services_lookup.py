@@ -96,6 +96,14 @@ def test_all_enabled_ones_by_phase_and_name(answers: dict[str, Any]) -> None:
     assert all(service["enabled"] for service in services)
 
 
+def test_services_of_one_namespace_agree_on_its_pod_security(answers: dict[str, Any]) -> None:
+    """Each of them applies the namespace's labels."""
+    levels: dict[str, set[str]] = {}
+    for service in answers["defaults"]:
+        levels.setdefault(service["namespace"], set()).add(service["pod_security"])
+    assert {name for name, found in levels.items() if len(found) > 1} == set()
+
+
 def test_one_phase(answers: dict[str, Any]) -> None:
     """Only its services."""
     assert names(answers["phase"]) == ["vault", "vault_pki"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import http.client
 import json
 import math
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 Json = dict[str, Any]
 
 
@@ -162,6 +164,35 @@ class Api:
                 socket.socket.shutdown(watching, socket.SHUT_RDWR)
 
 
+def announce(api: Api, about: Json, kind: str, reason: str, message: str, component: str, key: str) -> None:
+    """Make an Event about an object. The same ``key`` makes the same Event: who says it again is no failure."""
+    metadata = about["metadata"]
+    # Events about objects outside any namespace belong into `default`.
+    namespace = metadata.get("namespace", "default")
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    digest = hashlib.sha256("\0".join((metadata["uid"], reason, key)).encode()).hexdigest()[:12]
+    involved = {"apiVersion": about["apiVersion"], "kind": about["kind"]}
+    involved |= {part: metadata[part] for part in ("namespace", "name", "uid") if part in metadata}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": namespace},
+        "involvedObject": involved,
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "source": {"component": component},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        api.request("POST", f"/api/v1/namespaces/{namespace}/events", body)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+
+
 class Backoff:
     """Growing, jittered pauses, so that replicas do not fall upon an API that has just come back."""
 
@@ -226,6 +257,12 @@ class Metrics:
         """Forget every value, when this replica no longer knows."""
         with self._lock:
             self._families[name].values.clear()
+
+    def replace(self, name: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> None:
+        """Set all values of a gauge at once: a label set that is not among them is gone."""
+        values = {tuple(sorted(labels.items())): value for labels, value in samples}
+        with self._lock:
+            self._families[name].values = values
 
     def observe(self, name: str, value: float) -> None:
         """Put a value into a histogram."""

@@ -1,0 +1,8 @@
+//go:build tools
+
+// Package tools names the programs that this part is built from.
+package tools
+
+import (
+	_ "github.com/prometheus/node_exporter"
+)

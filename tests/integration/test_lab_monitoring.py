@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the harvester_rke2.platform authors
+"""Phase 3 on the lab, judged by the real Prometheus and the real Traefik. Needs the site on the lab."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
+from ansible_collections.harvester_rke2.platform.tests.integration.platform_lab import (
+    MONITORING,
+    NOT_THERE,
+    THERE,
+    Browser,
+    cluster,
+    password,
+    prometheus,
+    rules,
+    until,
+    value,
+)
+
+from lab.kube import Client
+from lab.settings import REPOSITORY
+
+# Their programs run for real.
+UP = {
+    "apiserver", "kubelet", "cadvisor", "etcd", "kube-scheduler", "kube-controller-manager", "coredns", "traefik",
+    "node-exporter", "kube-state-metrics", "kube-state-metrics-telemetry", "vault", "cert-manager", "node-labeler",
+    "prometheus", "alertmanager", "storage-autoscaler",
+}  # fmt: skip
+# Their pods are simulated: found, and down.
+DOWN = {"cilium-agent", "hubble", "cilium-operator", "hubble-relay", "grafana", "loki", "alloy", "cnpg-operator"}
+
+pytestmark = [pytest.mark.skipif(not THERE, reason=NOT_THERE), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def api() -> Client:
+    client = cluster()
+    if client.get(f"{MONITORING}/services/prometheus") is None:
+        pytest.skip("phase 3 is not there: ansible-playbook site.yml -i inventories/lab")
+    return client
+
+
+def health(api: Client) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    for target in prometheus(api, "targets", state="active")["activeTargets"]:
+        found.setdefault(target["labels"]["job"], Counter())[target["health"]] += 1
+    return found
+
+
+def test_every_target_is_found_and_those_that_are_real_are_up(api: Client) -> None:
+    def settled() -> bool:
+        found = health(api)
+        return set(found) >= UP | DOWN and all(set(found[job]) == {"up"} for job in UP)
+
+    try:
+        until(settled, 240, "the targets")
+    finally:
+        for job, counts in sorted(health(api).items()):
+            print(f"{job:30} {', '.join(f'{number} {state}' for state, number in counts.items())}")
+    found = health(api)
+    assert all("up" not in found[job] for job in DOWN)
+    nodes = len(api.request("GET", "/api/v1/nodes")["items"])
+    assert found["kubelet"]["up"] == found["node-exporter"]["up"] == nodes
+
+
+def test_a_target_answers_to_those_who_may_read_metrics_only(api: Client) -> None:
+    """That Prometheus's own rights let it in, and not an open door."""
+    node = api.request("GET", "/api/v1/nodes")["items"][0]["metadata"]["name"]
+    review: dict[str, Any] = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": "system:serviceaccount:monitoring:prometheus",
+            "resourceAttributes": {"resource": "nodes", "subresource": "metrics", "verb": "get", "name": node},
+        },
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    assert api.request("POST", path, review)["status"]["allowed"]
+    review["spec"]["resourceAttributes"] = {"resource": "secrets", "verb": "get", "namespace": "vault"}
+    assert not api.request("POST", path, review)["status"]["allowed"]
+
+
+def written_rules() -> set[str]:
+    """Alerts of the services that the lab has."""
+    files = [path for path in REPOSITORY.glob("roles/*/files/alerts/*.yml") if not missing(path.parents[2].name)]
+    return {alert for path in files for alert in yaml.safe_load(path.read_text())}
+
+
+def missing(role: str) -> bool:
+    defaults = yaml.safe_load((REPOSITORY / "roles" / role / "defaults" / "main.yml").read_text())
+    return not defaults.get(f"{role}_enabled", True)
+
+
+def test_every_rule_is_loaded_and_evaluates(api: Client) -> None:
+    until(lambda: set(rules(api)) >= written_rules(), 120, "the rules")
+    until(lambda: all(rule["health"] == "ok" for of in rules(api).values() for rule in of), 90, "their evaluation")
+    assert value(api, "prometheus_config_last_reload_successful") == 1
+    assert value(api, "max(prometheus_rule_group_last_duration_seconds)") is not None
+    print(f"{sum(map(len, rules(api).values()))} rules of {len(rules(api))} alerts")
+
+
+def test_nothing_that_is_not_deployed_fires(api: Client) -> None:
+    """MariaDB's operator and External Secrets are off: none of their rules is there."""
+    off = [role for role in ("mariadb_operator", "external_secrets") if missing(role)]
+    theirs = {
+        alert
+        for role in off
+        for path in (REPOSITORY / "roles" / role / "files" / "alerts").glob("*.yml")
+        for alert in yaml.safe_load(path.read_text())
+    }
+    assert theirs and not theirs & set(rules(api))
+
+
+def boards() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted(REPOSITORY.glob("roles/*/files/dashboards/*.yml")):
+        yield path.stem, dashboard(path.stem, yaml.safe_load(path.read_text()), namespace=namespace_of(path))
+
+
+def namespace_of(path: Path) -> str:
+    role = path.parents[2].name
+    return {"cert_manager": "cert-manager", "node_labeler": "node-labeler", "traefik": "kube-system"}.get(
+        role, role if role == "vault" else "monitoring"
+    )
+
+
+def plain(expression: str) -> str:
+    """With everything for each variable."""
+    text = expression.replace("$__rate_interval", "2m").replace("$__range", "15m").replace("$__interval", "1m")
+    # Not $1, which is label_replace's own.
+    return re.sub(r"\$\{?[a-zA-Z_]\w*\}?", ".*", text)
+
+
+def test_every_query_of_every_dashboard_is_taken(api: Client) -> None:
+    """By the real parser; how many return data on the lab is printed, as what is simulated has none."""
+    bad, total, filled = [], 0, 0
+    for uid, board in boards():
+        panels, queries, with_data = 0, 0, 0
+        for panel in board["panels"]:
+            panels += panel["type"] != "row"
+            for target in panel.get("targets", []):
+                if target["datasource"]["type"] != "prometheus":
+                    continue
+                queries += 1
+                try:
+                    with_data += bool(prometheus(api, "query", query=plain(target["expr"]))["result"])
+                except Exception as error:  # every bad query is to be told at once
+                    bad.append(f"{uid}, {panel['title']}: {error}")
+        print(f"{uid:20} {panels:3} panels {queries:3} queries {with_data:3} with data")
+        total, filled = total + queries, filled + with_data
+    print(f"{'all':20} {'':10} {total:3} queries {filled:3} with data")
+    assert not bad, "\n".join(bad)
+    # Cilium, CNPG and Loki are simulated: theirs cannot.
+    assert filled > total / 2
+
+
+@pytest.mark.parametrize(
+    ("host", "namespace", "path", "through"),
+    [
+        ("prometheus", "monitoring", "/-/ready", {200}),
+        ("alertmanager", "monitoring", "/-/ready", {200}),
+        ("traefik", "kube-system", "/api/version", {200}),
+        # Simulated behind Traefik: nobody answers.
+        ("hubble", "kube-system", "/", {502, 503, 504}),
+    ],
+)
+def test_an_address_without_a_login_is_closed(
+    api: Client, host: str, namespace: str, path: str, through: set[int]
+) -> None:
+    browser = Browser(api)
+    until(lambda: browser.get(host, path)[0] == 401, 60, f"{host} is closed")
+    assert browser.get(host, path, password(api, namespace, host))[0] in through
+    assert browser.get(host, path, ("admin", "guessed"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "through"), [("vault", "/v1/sys/health", {200}), ("grafana", "/", {502, 503, 504})]
+)
+def test_an_address_with_a_login_of_its_own_is_open(api: Client, host: str, path: str, through: set[int]) -> None:
+    browser = Browser(api)
+    until(lambda: browser.get(host, path)[0] in through, 60, f"{host} answers")
