@@ -281,6 +281,6 @@ def validate(raw: Any, source: str) -> dict[str, Any]:
 
 
 def _basic_auth(route: Spec) -> Spec:
-    """What Traefik asks for before a route: of this type it reads these two keys; of any other it takes only one key."""
+    """What Traefik asks for before a route: of this type it reads two keys, of any other it takes one only."""
     keys = {"username": {"format": "fixed", "value": "admin"}, "password": {}}
     return {"name": f"{route['host']}-basic-auth", "type": "kubernetes.io/basic-auth", "namespaces": [], "keys": keys}

@@ -91,7 +91,7 @@ def test_scrape_jobs_are_there_to_be_collected(closed: Objects) -> None:
 
 
 def test_a_service_that_is_one_role_folder_brings_all_of_its_own(closed: Objects) -> None:
-    """Its own template is a Deployment and a Service (tests/data/roles/toy): the rest follows from its description and files."""
+    """Its own template is a Deployment and a Service (tests/data/roles/toy): the rest follows from its description."""
     assert {key[1:] for key in closed if key[0] == "toy"} == {
         ("Namespace", "toy"),
         ("ConfigMap", "platform-root-ca"),
