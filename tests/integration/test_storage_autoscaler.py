@@ -3,7 +3,7 @@
 """The storage autoscaler as its role deployed it on a running lab (LAB_DIR, else that of LAB_NAME).
 
 Real are the API server, Prometheus, which scrapes the kubelets' statistics, and the autoscaler's own pods. The volume
-is a folder that a sparse file fills, under a name that the policy of Loki's volume concerns. Takes about eight minutes.
+is a folder that a sparse file fills, under a name that the policy of Loki's volume concerns. Takes three minutes.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def test_at_85_percent_it_grows_once(api: KubeClient, volume: Volume) -> None:
     managers = [
         (entry["manager"], entry["operation"])
         for entry in volume.live()["metadata"]["managedFields"]
-        if "f:resources" in entry.get("fieldsV1", {}).get("f:spec", {})
+        if "f:storage" in entry["fieldsV1"].get("f:spec", {}).get("f:resources", {}).get("f:requests", {})
     ]
     assert managers == [("storage-autoscaler", "Apply")]
     volume.fill(14)
