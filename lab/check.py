@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.kube import Client
+from lab.settings import DOMAIN
 
+PROMETHEUS = "http://prometheus.monitoring.svc.cluster.local:9090/api/v1/{path}"
+HOSTS = ("vault", "grafana", "prometheus", "alertmanager", "hubble", "traefik")
+# Of jobs whose programs all run for real.
+SCRAPED = ("apiserver", "etcd", "kubelet", "node-exporter", "prometheus", "traefik", "vault")
 VAULT = "http://{pod}.vault-internal.vault.svc.cluster.local:8200/v1/{path}"
 KEYS = "/api/v1/namespaces/platform-lab-keys/secrets/{name}"
 Row = tuple[str, bool, str]
@@ -88,6 +95,46 @@ def _root_key(root: dict[str, bytes], token: str) -> Row:
     return "Root CA's key", holds, seen
 
 
+def _prometheus(path: str) -> dict[str, Any]:
+    with urllib.request.urlopen(PROMETHEUS.format(path=path), timeout=10) as answer:
+        data: dict[str, Any] = json.load(answer)["data"]
+    return data
+
+
+def _targets() -> Row:
+    """Right after the site a target may not have been asked yet: an interval is waited for."""
+    deadline = time.monotonic() + 60
+    while True:
+        targets = _prometheus("targets?state=active")["activeTargets"]
+        down = {target["labels"]["job"] for target in targets if target["health"] != "up"}
+        holds = not down & set(SCRAPED) and set(SCRAPED) <= {target["labels"]["job"] for target in targets}
+        if holds or time.monotonic() > deadline:
+            break
+        time.sleep(2)
+    up = sum(target["health"] == "up" for target in targets)
+    simulated = ", ".join(sorted(down - set(SCRAPED)))
+    return "Prometheus: targets", holds, f"{up} of {len(targets)} up; not all up: {simulated or 'none'}"
+
+
+def _rules() -> Row:
+    rules = [rule for group in _prometheus("rules")["groups"] for rule in group["rules"]]
+    bad = [rule["name"] for rule in rules if rule["health"] == "err"]
+    return "Prometheus: rules", bool(rules) and not bad, f"{len(rules)} loaded; failing {', '.join(bad) or 'none'}"
+
+
+def _addresses(root: bytes) -> Row:
+    """Whatever the status is: that there is one means that the certificate verified."""
+    context = ssl.create_default_context(cadata=root.decode())
+    said = []
+    for host in HOSTS:
+        try:
+            with urllib.request.urlopen(f"https://{host}.{DOMAIN}/", timeout=10, context=context) as answer:
+                said.append(f"{host} {answer.status}")
+        except urllib.error.HTTPError as error:
+            said.append(f"{host} {error.code}")
+    return "HTTPS by name, verified", len(said) == len(HOSTS), ", ".join(said)
+
+
 def check(kubeconfigs: Path) -> list[Row]:
     """Return one row a promise: what, whether it holds, what was seen."""
     cluster, harvester = Client(kubeconfigs / "cluster.yaml"), Client(kubeconfigs / "harvester.yaml")
@@ -98,6 +145,9 @@ def check(kubeconfigs: Path) -> list[Row]:
         lambda: _issuer(cluster),
         lambda: _certificate(cluster, root["tls.crt"]),
         lambda: _root_key(root, token),
+        _targets,
+        _rules,
+        lambda: _addresses(root["tls.crt"]),
     ]
     rows: list[Row] = []
     for promise in promises:
