@@ -317,7 +317,7 @@ class Autoscaler:
         for volume, verdict in verdicts:
             if verdict.state in BLOCKED:
                 self._metrics.add(METRIC + "blocked_total", float(len(volume.claims)), reason=verdict.state)
-        counts = Counter(state for _, state in judged)
+        counts = Counter(state for _claim, state in judged)
         self._metrics.replace(METRIC + "pvcs", [({"state": state}, float(counts[state])) for state in State])
         limits = [(_labels(claim), float(state is State.LIMIT)) for claim, state in judged]
         self._metrics.replace(METRIC + "pvc_limit_reached", limits)
