@@ -125,7 +125,7 @@ class Running:
             time.sleep(0.05)
         raise AssertionError(f"{task} has not begun after {timeout:.0f} s: {self.output[-3000:]}")
 
-    def finish(self, timeout: float = 500) -> Run:
+    def finish(self, timeout: float = 900) -> Run:
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -310,7 +310,7 @@ def test_a_node_that_does_not_come_back_stops_the_run_by_its_name(lab: Site) -> 
         path = f"/apis/policy/v1/namespaces/{space}/poddisruptionbudgets"
         guest.request("POST", path, body=budget)
         until(lambda: (guest.request("GET", f"{path}/b").get("status") or {}).get("currentHealthy") == 1, "its budget")
-        stopped = upgrade(lab, "-e", "rke2_cluster_node_timeout=20", to="v1.35.4+rke2r1")
+        stopped = upgrade(lab, "-e", "rke2_cluster_node_timeout=60", to="v1.35.4+rke2r1")
         assert stopped.returncode == 2, stopped.tail
         assert f"the node {node} has not come back" in stopped.said and "is cordoned" in stopped.said
     finally:

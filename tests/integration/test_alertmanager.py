@@ -70,22 +70,6 @@ def api() -> Client:
 @pytest.fixture(scope="module")
 def receiver(api: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The path of the receiver's log; Alertmanager and the alert are as they were afterwards."""
-    labels = {"app": "receiver"}
-    api.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
-    path = f"/api/v1/namespaces/{SPACE}"
-    until(lambda: api.get(f"{path}/serviceaccounts/default"), 30, "the namespace")
-    container = {
-        "name": "receiver",
-        "image": "docker.io/library/python:3.13-slim",
-        "command": ["python3", "-c", RECEIVER],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
-    }
-    pod = {"metadata": {"name": "receiver", "labels": labels}, "spec": {"containers": [container]}}
-    api.request("POST", f"{path}/pods", pod)
-    ports = [{"port": 8080}]
-    api.request(
-        "POST", f"{path}/services", {"metadata": {"name": "receiver"}, "spec": {"selector": labels, "ports": ports}}
-    )
     folder = tmp_path_factory.mktemp("alertmanager")
     url = f"http://receiver.{SPACE}.svc:8080/"
     quick = {
@@ -97,13 +81,33 @@ def receiver(api: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "alertmanager_group_interval": "5s",
         "platform_alerts": {SEALED: {"for": "0s"}},
     }
+    path = f"/api/v1/namespaces/{SPACE}"
+    api.delete(path)
+    until(lambda: api.get(path) is None, 60, "what a killed run left goes")
     try:
+        labels = {"app": "receiver"}
+        api.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
+        until(lambda: api.get(f"{path}/serviceaccounts/default"), 30, "the namespace")
+        container = {
+            "name": "receiver",
+            "image": "docker.io/library/python:3.13-slim",
+            "command": ["python3", "-c", RECEIVER],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        }
+        pod = {"metadata": {"name": "receiver", "labels": labels}, "spec": {"containers": [container]}}
+        api.request("POST", f"{path}/pods", pod)
+        ports = [{"port": 8080}]
+        api.request(
+            "POST", f"{path}/services", {"metadata": {"name": "receiver"}, "spec": {"selector": labels, "ports": ports}}
+        )
         play(folder, PLAYBOOK, **quick)
         yield f"{path}/pods/receiver/log"
     finally:
-        play(folder, REPOSITORY / "playbooks" / "unseal.yml")
-        play(folder, PLAYBOOK)
-        api.delete(path)
+        try:
+            play(folder, REPOSITORY / "playbooks" / "unseal.yml")
+        finally:
+            play(folder, PLAYBOOK)
+            api.delete(path)
 
 
 def told(api: Client, log: str, alert: str) -> list[Object]:

@@ -106,7 +106,7 @@ def test_every_rule_is_loaded_and_evaluates(api: Client) -> None:
     wanted = alerts_of(api, deployed=True)
     until(lambda: set(rules(api)) >= wanted, 120, "the rules")
     until(lambda: all(rule["health"] == "ok" for of in rules(api).values() for rule in of), 90, "their evaluation")
-    assert value(api, "prometheus_config_last_reload_successful") == 1
+    assert value(api, 'prometheus_config_last_reload_successful{job="prometheus"}') == 1
     print(f"{sum(map(len, rules(api).values()))} rules of {len(rules(api))} alerts")
 
 

@@ -56,17 +56,21 @@ def api() -> Client:
 @pytest.fixture(scope="module")
 def toy(api: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("toy")
-    play(folder, PLAYBOOK.format(verb="deploy", wait=WAIT))
-    yield folder
-    play(folder, PLAYBOOK.format(verb="destroy", wait=""))
-    # The namespace stays, as those of all services do.
-    api.delete("/api/v1/namespaces/toy")
+    try:
+        play(folder, PLAYBOOK.format(verb="deploy", wait=WAIT))
+        yield folder
+    finally:
+        play(folder, PLAYBOOK.format(verb="destroy", wait=""))
+        # The namespace stays, as those of all services do.
+        api.delete("/api/v1/namespaces/toy")
+        until(lambda: api.get("/api/v1/namespaces/toy") is None, 60, "its namespace goes")
 
 
 def collected(api: Client) -> list[Path]:
     """Dashboards in the folder that Grafana reads, by the eyes of the agent that runs its pod."""
-    [pod] = api.request("GET", f"{MONITORING}/pods?labelSelector=app.kubernetes.io%2Fname%3Dgrafana")["items"]
-    return sorted((DIRECTORY / "pods" / "pods" / pod["metadata"]["uid"]).rglob("Services/toy.json"))
+    pods = api.request("GET", f"{MONITORING}/pods?labelSelector=app.kubernetes.io%2Fname%3Dgrafana")["items"]
+    folders = [DIRECTORY / "pods" / "pods" / pod["metadata"]["uid"] for pod in pods]
+    return [file for folder in folders for file in folder.rglob("Services/toy.json")]
 
 
 @pytest.mark.usefixtures("toy")

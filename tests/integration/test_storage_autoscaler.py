@@ -3,7 +3,7 @@
 """The storage autoscaler as its role deployed it on a running lab (LAB_DIR, else that of LAB_NAME).
 
 Real are the API server, Prometheus, which scrapes the kubelets' statistics, and the autoscaler's own pods. The volume
-is a folder that a sparse file fills, under a name that the policy of Loki's volume concerns. Takes three minutes.
+is a folder that a sparse file fills, under a name of the policies. Takes three minutes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ PODS = f"{SYSTEM}/pods"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/storage-autoscaler/leases/storage-autoscaler"
 MONITORING = "/api/v1/namespaces/monitoring"
 PROMETHEUS = f"{MONITORING}/pods/prometheus-0"
-CLAIM = f"data-loki-test-{os.getpid()}"
-PATH = f"{MONITORING}/persistentvolumeclaims/{CLAIM}"
+# Of the policy for harbor-pg, which phase 4 brings: neither its namespace nor a database is there yet.
+SPACE = "/api/v1/namespaces/database"
+CLAIM = f"harbor-pg-test-{os.getpid()}"
+PATH = f"{SPACE}/persistentvolumeclaims/{CLAIM}"
 MERGE_PATCH = "application/merge-patch+json"
 GROWTHS = "storage-autoscaler.harvester-rke2.io/growths"
-SERIES = f'{{namespace="monitoring",pvc="{CLAIM}"}}'
+SERIES = f'{{namespace="database",pvc="{CLAIM}"}}'
 GIB = 2**30
 # Two scrapes, half a minute apart, then the autoscaler's next round.
 ROUND = 65.0
@@ -131,7 +133,7 @@ class Volume:
     def events(self) -> list[str]:
         """Reasons of the autoscaler's Events about it."""
         query = {"fieldSelector": f"involvedObject.name={CLAIM}"}
-        items = self.api.request("GET", f"{MONITORING}/events", query=query)["items"]
+        items = self.api.request("GET", f"{SPACE}/events", query=query)["items"]
         return [item["reason"] for item in items if item["source"].get("component") == "storage-autoscaler"]
 
 
@@ -163,16 +165,16 @@ def volume(api: KubeClient) -> Iterator[Volume]:
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": CLAIM}}],
         },
     }
+    api.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "database"}})
     try:
-        api.request("POST", f"{MONITORING}/persistentvolumeclaims", body=claim)
-        api.request("POST", f"{MONITORING}/pods", body=pod)
+        until(lambda: api.get_or_none(f"{SPACE}/serviceaccounts/default"), 30)
+        api.request("POST", f"{SPACE}/persistentvolumeclaims", body=claim)
+        api.request("POST", f"{SPACE}/pods", body=pod)
         made = Volume(api)
-        until(lambda: api.request("GET", f"{MONITORING}/pods/{CLAIM}")["status"].get("phase") == "Running", 60)
+        until(lambda: api.request("GET", f"{SPACE}/pods/{CLAIM}")["status"].get("phase") == "Running", 60)
         yield made
     finally:
-        for path in (f"{MONITORING}/pods/{CLAIM}", PATH):
-            if api.get_or_none(path) is not None:
-                api.request("DELETE", path)
+        api.request("DELETE", SPACE)
 
 
 def test_at_85_percent_it_grows_once(api: KubeClient, volume: Volume) -> None:
@@ -198,7 +200,7 @@ def test_at_85_percent_it_grows_once(api: KubeClient, volume: Volume) -> None:
     until(lambda: metric(api, "last_run_timestamp_seconds") != rounds, 2 * ROUND)
     assert volume.requested() == "15Gi"
     assert (metric(api, 'pvcs{state="cooldown"}') or 0) >= 1
-    result = f'expansions_total{{namespace="monitoring",pvc="{CLAIM}",result="success"}}'
+    result = f'expansions_total{{namespace="database",pvc="{CLAIM}",result="success"}}'
     assert metric(api, result) == 1
 
 
@@ -221,6 +223,7 @@ def test_without_prometheus_nothing_happens(api: KubeClient, volume: Volume) -> 
     finally:
         back = {label: labels[label] for label in gone}
         api.request("PATCH", PROMETHEUS, body={"metadata": {"labels": back}}, content_type=MERGE_PATCH)
+        until(lambda: api.request("GET", PROMETHEUS)["metadata"].get("ownerReferences"), 120)
     until(lambda: volume.requested() == "20Gi", SEEN)
     assert metric(api, "prometheus_up") == 1
 

@@ -62,10 +62,11 @@ def test_everything_is_written_to_the_volume(config: dict[str, Any], objects: Ob
     spec = objects["StatefulSet", "loki"]["spec"]
     [container] = spec["template"]["spec"]["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    [claim] = spec["volumeClaimTemplates"]
+    [volume] = [volume for volume in spec["template"]["spec"]["volumes"] if "persistentVolumeClaim" in volume]
+    claim = objects["PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]]
     assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
     written = list(paths(config))
-    assert len(written) == 5 and all(path.startswith(mounts[claim["metadata"]["name"]]) for path in written)
+    assert len(written) == 5 and all(path.startswith(mounts[volume["name"]]) for path in written)
 
 
 def test_a_start_after_a_crash_stays_below_the_limit(config: dict[str, Any], objects: Objects) -> None:
