@@ -182,7 +182,7 @@ def test_a_role_on_roles_path_does_not_replace_ours(answers: dict[str, Any]) -> 
 
 def test_an_unknown_name(answers: dict[str, Any]) -> None:
     """Those that there are, are named."""
-    expected = "No service is named nothing; the services are cert_manager, cluster_autoscaler, cnpg, "
+    expected = "No service is named nothing; the services are alertmanager, alloy, cert_manager, "
     assert expected in answers["unknown"]
 
 
