@@ -142,14 +142,19 @@ def test_a_killed_vault_is_told_keeps_its_warning_back_and_is_over_when_unsealed
     began = time.monotonic()
     api.delete("/api/v1/namespaces/vault/pods/vault-1")
 
-    def firing() -> list[Object]:
-        return [message for message in told(api, receiver, SEALED) if message["status"] == "firing"]
+    def firing() -> list[tuple[Object, Object]]:
+        """Messages with the alert of that server; on a busy machine another may be slow to answer its probe."""
+        return [
+            (message, alert)
+            for message in told(api, receiver, SEALED)
+            for alert in message["alerts"]
+            if (alert["status"], alert["labels"]["pod"]) == ("firing", "vault-1")
+        ]
 
-    [message, *_] = until(firing, 150, "the message")
+    [(message, alert), *_] = until(firing, 150, "the message")
     print(f"killed to told: {time.monotonic() - began:.0f} s")
     assert message["receiver"] == "critical"
-    [alert] = message["alerts"]
-    assert (alert["labels"]["pod"], alert["labels"]["severity"]) == ("vault-1", "critical")
+    assert alert["labels"]["severity"] == "critical"
     assert alert["annotations"]["runbook_url"].endswith("/vault.md#vaultsealed")
     assert "vault-1" in alert["annotations"]["description"]
 
