@@ -7,7 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _configuration as configuration
+from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT
 
 WORKER = {"minimum": 4, "maximum": 10, "cpu": 4, "memory_gib": 8, "disk_gib": 60}
 CONTROL_PLANE = {**WORKER, "minimum": 3, "maximum": 3, "control_plane": True}
@@ -34,6 +36,13 @@ def one(found: list[str]) -> str:
 def test_nothing_wrong() -> None:
     """No fault."""
     assert configuration.check(GOOD) == []
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_a_role_s_own_defaults_are_taken(role: str) -> None:
+    """In the playbook of its phase alone they are judged beside the shared ones."""
+    defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text()) or {}
+    assert configuration.check_quantities(defaults) == []
 
 
 @pytest.mark.parametrize(
