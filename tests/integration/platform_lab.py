@@ -47,7 +47,7 @@ def until(seen: Callable[[], Any], seconds: float, what: str, pause: float = 0.5
     raise AssertionError(f"{what}: not within {seconds} s; last seen: {why}")
 
 
-def play(folder: Path, playbook: str | Path, *words: str, seconds: float = 300, **variables: Any) -> str:
+def play(folder: Path, playbook: str | Path, /, *words: str, seconds: float = 300, **variables: Any) -> str:
     """Run a playbook on the lab's inventory, roles of tests/data on roles_path beside it; return what it printed."""
     if not isinstance(playbook, Path):
         text, playbook = playbook, folder / "play.yml"
