@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The whole run is killed at random moments of its whole length; the next run converges, the one after it changes nothing.
+"""A run is killed at random moments of its whole length; the next run converges, the one after it changes nothing.
 
 Four lives, each from an empty cluster. In a life the run is killed again and again, each time from the beginning, at
 moments drawn from its whole length, earlier ones first, so that early phases are redone and late ones reached; one
