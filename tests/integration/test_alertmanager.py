@@ -18,10 +18,10 @@ from ansible_collections.harvester_rke2.platform.tests.integration.platform_lab 
     MONITORING,
     NOT_THERE,
     THERE,
-    cluster,
     play,
     rules,
     until,
+    with_service,
 )
 
 from lab.kube import Client, Object
@@ -61,10 +61,7 @@ pytestmark = [pytest.mark.skipif(not THERE, reason=NOT_THERE), pytest.mark.timeo
 
 @pytest.fixture(scope="module")
 def api() -> Client:
-    client = cluster()
-    if client.get(f"{MONITORING}/services/alertmanager") is None:
-        pytest.skip("phase 3 is not there: ansible-playbook site.yml -i inventories/lab")
-    return client
+    return with_service("alertmanager")
 
 
 @pytest.fixture(scope="module")

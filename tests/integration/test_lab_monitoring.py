@@ -14,16 +14,15 @@ import pytest
 import yaml
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
 from ansible_collections.harvester_rke2.platform.tests.integration.platform_lab import (
-    MONITORING,
     NOT_THERE,
     THERE,
     Browser,
-    cluster,
     password,
     prometheus,
     rules,
     until,
     value,
+    with_service,
 )
 
 from lab.kube import Client
@@ -45,10 +44,7 @@ pytestmark = [pytest.mark.skipif(not THERE, reason=NOT_THERE), pytest.mark.timeo
 
 @pytest.fixture(scope="module")
 def api() -> Client:
-    client = cluster()
-    if client.get(f"{MONITORING}/services/prometheus") is None:
-        pytest.skip("phase 3 is not there: ansible-playbook site.yml -i inventories/lab")
-    return client
+    return with_service("prometheus")
 
 
 def health(api: Client) -> dict[str, Counter[str]]:

@@ -18,12 +18,12 @@ from ansible_collections.harvester_rke2.platform.tests.integration.platform_lab 
     NOT_THERE,
     THERE,
     Browser,
-    cluster,
     play,
     prometheus,
     rules,
     targets,
     until,
+    with_service,
 )
 
 from lab.kube import Client
@@ -47,10 +47,7 @@ pytestmark = [pytest.mark.skipif(not THERE, reason=NOT_THERE), pytest.mark.timeo
 
 @pytest.fixture(scope="module")
 def api() -> Client:
-    client = cluster()
-    if client.get(f"{MONITORING}/services/prometheus") is None:
-        pytest.skip("phase 3 is not there: ansible-playbook site.yml -i inventories/lab")
-    return client
+    return with_service("prometheus")
 
 
 @pytest.fixture(scope="module")
