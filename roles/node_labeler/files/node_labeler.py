@@ -8,16 +8,12 @@ The label is only ever added: a node that carries another value than its pool is
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
-import os
-import signal
 import sys
 import threading
 import time
 import urllib.parse
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,14 +23,14 @@ from controller import (
     Api,
     ApiError,
     Backoff,
-    Campaign,
-    Elector,
     Health,
     Json,
     Metrics,
+    Replica,
+    Settings,
     announce,
     log,
-    serve,
+    run,
 )
 
 NODES = "/api/v1/nodes"
@@ -56,17 +52,13 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What the Deployment's environment says."""
 
     cluster: str
     pools: tuple[str, ...]
     control_plane_pools: tuple[str, ...]
     dry_run: bool
-    namespace: str
-    identity: str
-    port: int
-    version: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
@@ -78,10 +70,7 @@ class Config:
         def names(variable: str) -> tuple[str, ...]:
             return tuple(name.strip() for name in environment.get(variable, "").split(",") if name.strip())
 
-        needed = ("CLUSTER", "POOLS", "POD_NAME", "POD_NAMESPACE")
-        missing = [variable for variable in needed if not environment.get(variable)]
-        if missing:
-            raise ValueError(f"the environment lacks {', '.join(missing)}")
+        replica = Replica.from_environment(environment, "CLUSTER", "POOLS")
         dry_run = environment.get("DRY_RUN", "false").lower()
         if dry_run not in ("true", "false"):
             raise ValueError(f"DRY_RUN is '{dry_run}', but must be true or false")
@@ -90,11 +79,7 @@ class Config:
             pools=names("POOLS"),
             control_plane_pools=names("CONTROL_PLANE_POOLS"),
             dry_run=dry_run == "true",
-            namespace=environment["POD_NAMESPACE"],
-            # A container that comes back in the same pod is another candidate: the old one's lease is not its own.
-            identity=f"{environment['POD_NAME']}_{uuid.uuid4().hex[:8]}",
-            port=int(environment.get("PORT", "8080")),
-            version=environment.get("VERSION", "unknown"),
+            replica=replica,
         )
 
 
@@ -124,18 +109,14 @@ def judge(node: Json, config: Config) -> tuple[State, str]:
     return (State.LABELLED if labels[LABEL] == pool else State.MISMATCH), pool
 
 
-def declare(metrics: Metrics, config: Config) -> None:
+def declare(metrics: Metrics) -> None:
     """Make the metrics known, those with known labels at 0 so that a rate can be computed from the first event on."""
-    metrics.declare("node_labeler_build_info", "gauge", "Version of the program.")
-    metrics.declare("node_labeler_leader", "gauge", "Whether this replica is the leader.")
     metrics.declare("node_labeler_nodes", "gauge", "Nodes by state, as the leader sees them.")
     metrics.declare("node_labeler_patches_total", "counter", "Labels written, by result.")
     metrics.declare("node_labeler_label_delay_seconds", "histogram", "From a node's creation to its label.", BUCKETS)
     metrics.declare("node_labeler_watch_restarts_total", "counter", "Watches begun again.")
     metrics.declare("node_labeler_errors_total", "counter", "Failed requests, by the API's reason.")
     metrics.declare("node_labeler_last_sync_timestamp_seconds", "gauge", "When the leader last heard from the API.")
-    metrics.set("node_labeler_build_info", 1.0, version=config.version)
-    metrics.set("node_labeler_leader", 0.0)
     metrics.add("node_labeler_watch_restarts_total", 0.0)
     for result in ("success", "conflict", "error"):
         metrics.add("node_labeler_patches_total", 0.0, result=result)
@@ -294,37 +275,13 @@ class Labeler:
             raise
 
 
-def main() -> int:
-    """Run until SIGTERM."""
-    try:
-        config = Config.from_environment(os.environ)
-    except ValueError as error:
-        log("error", "cannot start", error=str(error))
-        return 2
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    api, metrics, health = Api.in_cluster(), Metrics(), Health()
-    declare(metrics, config)
-    elector = Elector(api, config.namespace, COMPONENT, config.identity)
-    labeler = Labeler(api, config, metrics, health, lambda: elector.leading and not stop.is_set())
-    campaign = Campaign(
-        api,
-        elector,
-        health,
-        work=labeler.run,
-        changed=lambda leading: metrics.set("node_labeler_leader", float(leading)),
-        failed=lambda error: metrics.add("node_labeler_errors_total", reason=error.reason),
-    )
-    server = serve(config.port, metrics, health)
-    log("info", "started", **dataclasses.asdict(config))
-    try:
-        campaign.run(stop)
-    finally:
-        server.shutdown()
-    log("info", "stopped")
-    return 0
+def begin(
+    config: Config, api: Api, metrics: Metrics, health: Health, leading: Callable[[], bool]
+) -> Callable[[threading.Event], None]:
+    """The work, with its metrics."""
+    declare(metrics)
+    return Labeler(api, config, metrics, health, leading).run
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(COMPONENT, Config.from_environment, begin))

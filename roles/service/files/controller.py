@@ -15,17 +15,19 @@ import json
 import math
 import os
 import random
+import signal
 import socket
 import ssl
 import sys
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
@@ -289,7 +291,7 @@ class Health:
     """Whether the program's loops still turn. An API that is away is no reason to restart: the loops go on trying."""
 
     def __init__(self, patience: float = 240.0) -> None:
-        self._patience = patience
+        self.patience = patience
         self._beats: dict[str, float] = {}
         self.ready = False
 
@@ -304,7 +306,7 @@ class Health:
     def stuck(self) -> list[str]:
         """Loops that have not turned for too long."""
         now = time.monotonic()
-        return [loop for loop, beat in list(self._beats.items()) if now - beat > self._patience]
+        return [loop for loop, beat in list(self._beats.items()) if now - beat > self.patience]
 
 
 def serve(port: int, metrics: Metrics, health: Health) -> ThreadingHTTPServer:
@@ -496,3 +498,82 @@ class Campaign:
             except ApiError as error:
                 log("warning", "the lease was not released and runs out by itself", error=str(error))
         self.changed(False)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Who this replica is, as the Deployment's environment says."""
+
+    namespace: str
+    identity: str
+    port: int
+    version: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], *needed: str) -> Replica:
+        """Read it.
+
+        :param needed: what the program itself cannot do without.
+        :raises ValueError: naming what is missing.
+        """
+        missing = [name for name in (*needed, "POD_NAME", "POD_NAMESPACE") if not environment.get(name)]
+        if missing:
+            raise ValueError(f"the environment lacks {', '.join(missing)}")
+        return cls(
+            namespace=environment["POD_NAMESPACE"],
+            # A container that comes back in the same pod is another candidate: the old one's lease is not its own.
+            identity=f"{environment['POD_NAME']}_{uuid.uuid4().hex[:8]}",
+            port=int(environment.get("PORT", "8080")),
+            version=environment.get("VERSION", "unknown"),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What each program's own settings begin with."""
+
+    replica: Replica
+
+
+S = TypeVar("S", bound=Settings)
+Begin = Callable[[S, Api, Metrics, Health, Callable[[], bool]], Callable[[threading.Event], None]]
+
+
+def run(component: str, read: Callable[[Mapping[str, str]], S], begin: Begin[S]) -> int:
+    """A controller's life: read its settings, do its work while it leads, until SIGTERM. Returns the exit status.
+
+    :param component: its name, the Lease's too; its metrics begin with it.
+    :param read: makes the settings of the environment; raises ValueError.
+    :param begin: declares the metrics, ``<component>_errors_total`` among them, and returns the work; its last argument
+        says whether this replica may act.
+    """
+    try:
+        config = read(os.environ)
+    except ValueError as error:
+        log("error", "cannot start", error=str(error))
+        return 2
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    api, metrics, health, prefix = Api.in_cluster(), Metrics(), Health(), component.replace("-", "_")
+    metrics.declare(f"{prefix}_build_info", "gauge", "Version of the program.")
+    metrics.declare(f"{prefix}_leader", "gauge", "Whether this replica is the leader.")
+    metrics.set(f"{prefix}_build_info", 1.0, version=config.replica.version)
+    metrics.set(f"{prefix}_leader", 0.0)
+    elector = Elector(api, config.replica.namespace, component, config.replica.identity)
+    campaign = Campaign(
+        api,
+        elector,
+        health,
+        work=begin(config, api, metrics, health, lambda: elector.leading and not stop.is_set()),
+        changed=lambda leading: metrics.set(f"{prefix}_leader", float(leading)),
+        failed=lambda error: metrics.add(f"{prefix}_errors_total", reason=error.reason),
+    )
+    server = serve(config.replica.port, metrics, health)
+    log("info", "started", settings=asdict(config))
+    try:
+        campaign.run(stop)
+    finally:
+        server.shutdown()
+    log("info", "stopped")
+    return 0

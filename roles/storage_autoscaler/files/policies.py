@@ -7,12 +7,13 @@ from __future__ import annotations
 import fnmatch
 import json
 import urllib.parse
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+
+from controller import Replica, Settings
 
 GIB = 2**30
 _FACTORS = {f"{letter}i": 2 ** (10 * power) for power, letter in enumerate("KMGTPE", 1)}
@@ -75,7 +76,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What the Deployment's environment and the mounted file say."""
 
     prometheus_url: str
@@ -83,10 +84,6 @@ class Config:
     daily_gib: int
     dry_run: bool
     policies: tuple[Policy, ...]
-    namespace: str
-    identity: str
-    port: int
-    version: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Config:
@@ -94,9 +91,7 @@ class Config:
 
         :raises ValueError: naming what is missing or cannot be.
         """
-        missing = [name for name in ("POLICIES", "POD_NAME", "POD_NAMESPACE") if not environment.get(name)]
-        if missing:
-            raise ValueError(f"the environment lacks {', '.join(missing)}")
+        replica = Replica.from_environment(environment, "POLICIES")
         path = Path(environment["POLICIES"])
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
@@ -104,10 +99,10 @@ class Config:
             raise ValueError(f"{path} cannot be read: {error}") from error
         if not isinstance(said, dict):
             raise ValueError(f"{path} holds no object")
-        return cls.from_object(said, environment)
+        return cls.from_object(said, replica)
 
     @classmethod
-    def from_object(cls, said: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
+    def from_object(cls, said: Mapping[str, Any], replica: Replica) -> Config:
         """The settings that the file's object holds."""
         keys = {"prometheus_url", "interval_seconds", "daily_gib", "dry_run", "defaults", "policies"}
         _closed("the file", said, keys, keys)
@@ -126,11 +121,7 @@ class Config:
             daily_gib=numbers["daily_gib"],
             dry_run=said["dry_run"],
             policies=tuple(_policy(entry, said["defaults"]) for entry in said["policies"]),
-            namespace=environment["POD_NAMESPACE"],
-            # A container that comes back in the same pod is another candidate: the old one's lease is not its own.
-            identity=f"{environment['POD_NAME']}_{uuid.uuid4().hex[:8]}",
-            port=int(environment.get("PORT", "8080")),
-            version=environment.get("VERSION", "unknown"),
+            replica=replica,
         )
 
     def policy_of(self, namespace: str, name: str) -> Policy | None:

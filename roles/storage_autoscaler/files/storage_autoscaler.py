@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -21,14 +18,12 @@ from controller import (
     Api,
     ApiError,
     Backoff,
-    Campaign,
-    Elector,
     Health,
     Json,
     Metrics,
     announce,
     log,
-    serve,
+    run,
 )
 from policies import GIB, Config
 from usage import Key, Prometheus, PrometheusError, Usage
@@ -71,8 +66,6 @@ MEND = {
 def declare(metrics: Metrics, config: Config) -> None:
     """Make the metrics known, those with known labels at 0 so that a rate can be computed from the first event on."""
     for name, kind, text in (
-        ("build_info", "gauge", "Version of the program."),
-        ("leader", "gauge", "Whether this replica is the leader."),
         ("prometheus_up", "gauge", "Whether Prometheus answered the leader's last queries."),
         ("prometheus_query_failures_total", "counter", "Rounds in which Prometheus gave no answer: nothing grew."),
         ("last_run_timestamp_seconds", "gauge", "When the leader last judged all volumes."),
@@ -86,8 +79,6 @@ def declare(metrics: Metrics, config: Config) -> None:
         ("errors_total", "counter", "Failed requests, by the API's reason."),
     ):
         metrics.declare(METRIC + name, kind, text)
-    metrics.set(METRIC + "build_info", 1.0, version=config.version)
-    metrics.set(METRIC + "leader", 0.0)
     metrics.set(METRIC + "day_limit_bytes", float(config.daily_gib * GIB))
     metrics.add(METRIC + "prometheus_query_failures_total", 0.0)
     for state in BLOCKED:
@@ -334,39 +325,14 @@ def _uid(volume: Volume) -> str:
     return str(volume.claims[0].pvc["metadata"]["uid"])
 
 
-def main() -> int:
-    """Run until SIGTERM."""
-    try:
-        config = Config.read(os.environ)
-    except ValueError as error:
-        log("error", "cannot start", error=str(error))
-        return 2
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    api, metrics = Api.in_cluster(), Metrics()
-    health = Health(max(240.0, 3 * config.interval_seconds))
+def begin(
+    config: Config, api: Api, metrics: Metrics, health: Health, leading: Callable[[], bool]
+) -> Callable[[threading.Event], None]:
+    """The work, with its metrics."""
+    health.patience = max(health.patience, 3 * config.interval_seconds)
     declare(metrics, config)
-    elector = Elector(api, config.namespace, COMPONENT, config.identity)
-    prometheus = Prometheus(config.prometheus_url)
-    autoscaler = Autoscaler(api, prometheus, config, metrics, health, lambda: elector.leading and not stop.is_set())
-    campaign = Campaign(
-        api,
-        elector,
-        health,
-        work=autoscaler.run,
-        changed=lambda leading: metrics.set(METRIC + "leader", float(leading)),
-        failed=lambda error: metrics.add(METRIC + "errors_total", reason=error.reason),
-    )
-    server = serve(config.port, metrics, health)
-    log("info", "started", **dataclasses.asdict(config))
-    try:
-        campaign.run(stop)
-    finally:
-        server.shutdown()
-    log("info", "stopped")
-    return 0
+    return Autoscaler(api, Prometheus(config.prometheus_url), config, metrics, health, leading).run
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(COMPONENT, Config.read, begin))

@@ -65,9 +65,9 @@ def test_a_node_without_labels() -> None:
 def test_environment() -> None:
     """Lists are split, the rest has defaults, and no two starts share an identity."""
     assert CONFIG.pools == ("general", "compute", "database", "gen")
-    assert (CONFIG.dry_run, CONFIG.port) == (False, 8080)
-    assert CONFIG.identity.startswith("node-labeler-abc_")
-    assert Config.from_environment(ENVIRONMENT).identity != CONFIG.identity
+    assert (CONFIG.dry_run, CONFIG.replica.port) == (False, 8080)
+    assert CONFIG.replica.identity.startswith("node-labeler-abc_")
+    assert Config.from_environment(ENVIRONMENT).replica.identity != CONFIG.replica.identity
 
 
 @pytest.mark.parametrize(

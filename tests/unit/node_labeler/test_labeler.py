@@ -36,7 +36,7 @@ class Running:
     def __init__(self, fake: FakeApi, config: Config = CONFIG) -> None:
         self.api = Api("127.0.0.1", fake.port, fake.account, timeout=5.0)
         self.metrics = Metrics()
-        declare(self.metrics, config)
+        declare(self.metrics)
         self.leading = True
         self.health = Health()
         self.ended = threading.Event()

@@ -18,7 +18,7 @@ from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.f
     FakeStorageApi,
 )
 from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.settings import ENVIRONMENT, settings
-from controller import Api, ApiError, Backoff, Health, Metrics
+from controller import Api, ApiError, Backoff, Health, Metrics, Replica
 from policies import Config
 from storage_autoscaler import Autoscaler, declare
 from usage import Prometheus, PrometheusError
@@ -37,7 +37,7 @@ class Running:
     """An autoscaler, round by round."""
 
     def __init__(self, fake: FakeStorageApi, prometheus: FakePrometheus, **more: Any) -> None:
-        config = Config.from_object(settings(prometheus.url, **more), ENVIRONMENT)
+        config = Config.from_object(settings(prometheus.url, **more), Replica.from_environment(ENVIRONMENT))
         self.metrics = Metrics()
         declare(self.metrics, config)
         self.leading = True

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.fakes import FakePrometheus
 from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.settings import ENVIRONMENT, settings
+from controller import Replica
 from policies import GIB, Config, Policy, size_of
 from usage import Prometheus, PrometheusError, Usage
 
@@ -64,7 +65,7 @@ def test_the_next_size(size: float, maximum: int, wanted: int | None) -> None:
 
 def config(**more: Any) -> Config:
     """The configuration of the settings."""
-    return Config.from_object(settings(**more), ENVIRONMENT)
+    return Config.from_object(settings(**more), Replica.from_environment(ENVIRONMENT))
 
 
 def test_the_first_policy_counts() -> None:
