@@ -40,7 +40,7 @@ lab-status: tools ## every part: real, simulated or emulated, version, memory, l
 	python -m lab status
 
 test: tools ## everything that proves it (what .ci/run calls)
-	@$(TOOLS)/steps lint roles-check sanity units collection-check integration molecule
+	@$(TOOLS)/steps lint roles-check sanity units collection-check docs integration molecule
 
 lint: tools ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
 	@$(TOOLS)/system-packages shellcheck

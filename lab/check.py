@@ -25,6 +25,7 @@ HOSTS = ("vault", "grafana", "prometheus", "alertmanager", "hubble", "traefik")
 SCRAPED = ("apiserver", "etcd", "kubelet", "node-exporter", "prometheus", "traefik", "vault")
 VAULT = "http://{pod}.vault-internal.vault.svc.cluster.local:8200/v1/{path}"
 KEYS = "/api/v1/namespaces/platform-lab-keys/secrets/{name}"
+Seen = tuple[bool, str]
 Row = tuple[str, bool, str]
 
 
@@ -42,31 +43,24 @@ def _secret(client: Client, path: str) -> dict[str, bytes]:
     return {key: base64.b64decode(value) for key, value in data.items()}
 
 
-def _voters(token: str) -> Row:
+def _voters(token: str) -> Seen:
     sealed = [pod for pod in ("vault-0", "vault-1", "vault-2") if _vault("sys/seal-status", pod=pod)["sealed"]]
     servers = _vault("sys/storage/raft/configuration", token)["data"]["config"]["servers"]
     voters = [server["node_id"] for server in servers if server["voter"]]
-    return (
-        "Vault: unsealed voters",
-        len(voters) == 3 and not sealed,
-        f"voters {', '.join(sorted(voters))}; sealed {', '.join(sealed) or 'none'}",
-    )
+    seen = f"voters {', '.join(sorted(voters))}; sealed {', '.join(sealed) or 'none'}"
+    return len(voters) == 3 and not sealed, seen
 
 
-def _issuer(cluster: Client) -> Row:
+def _issuer(cluster: Client) -> Seen:
     issuer = cluster.request("GET", "/apis/cert-manager.io/v1/clusterissuers/vault-issuer")
     ready = next(
         (c for c in issuer.get("status", {}).get("conditions", []) if c["type"] == "Ready"),
         {"status": "Unknown", "message": "no condition"},
     )
-    return (
-        "ClusterIssuer vault-issuer",
-        ready["status"] == "True",
-        f"Ready {ready['status']}: {ready.get('message', '')}",
-    )
+    return ready["status"] == "True", f"Ready {ready['status']}: {ready.get('message', '')}"
 
 
-def _certificate(cluster: Client, root: bytes) -> Row:
+def _certificate(cluster: Client, root: bytes) -> Seen:
     secret = _secret(cluster, "/api/v1/namespaces/vault/secrets/vault-tls")
     with tempfile.TemporaryDirectory() as folder:
         anchor, leaf = Path(folder, "root.crt"), Path(folder, "leaf.crt")
@@ -81,10 +75,10 @@ def _certificate(cluster: Client, root: bytes) -> Row:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     said = (outcome.stdout + outcome.stderr).strip().replace(folder, "")
-    return "Certificate by `openssl verify`", outcome.returncode == 0, f"{said}; {' '.join(subject.stdout.split())}"
+    return outcome.returncode == 0, f"{said}; {' '.join(subject.stdout.split())}"
 
 
-def _root_key(root: dict[str, bytes], token: str) -> Row:
+def _root_key(root: dict[str, bytes], token: str) -> Seen:
     issuers = _vault("pki_int/issuers?list=true", token)["data"]["key_info"]
     with_key = [issuer for issuer, info in issuers.items() if info.get("key_id")]
     certificates = [_vault(f"pki_int/issuer/{issuer}", token)["data"]["certificate"].strip() for issuer in with_key]
@@ -92,7 +86,7 @@ def _root_key(root: dict[str, bytes], token: str) -> Row:
     holds = b"PRIVATE KEY" in root["tls.key"] and not inside and len(with_key) == 1
     keys = f"Vault holds {len(with_key)} key, {'AND' if inside else 'not'} the root's"
     seen = f"on Harvester in platform-lab-keys/root-ca; {keys}"
-    return "Root CA's key", holds, seen
+    return holds, seen
 
 
 def _prometheus(path: str) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def _prometheus(path: str) -> dict[str, Any]:
     return data
 
 
-def _targets() -> Row:
+def _targets() -> Seen:
     """Right after the site a target may not have been asked yet: an interval is waited for."""
     deadline = time.monotonic() + 60
     while True:
@@ -113,16 +107,16 @@ def _targets() -> Row:
         time.sleep(2)
     up = sum(target["health"] == "up" for target in targets)
     simulated = ", ".join(sorted(down - set(SCRAPED)))
-    return "Prometheus: targets", holds, f"{up} of {len(targets)} up; not all up: {simulated or 'none'}"
+    return holds, f"{up} of {len(targets)} up; not all up: {simulated or 'none'}"
 
 
-def _rules() -> Row:
+def _rules() -> Seen:
     rules = [rule for group in _prometheus("rules")["groups"] for rule in group["rules"]]
     bad = [rule["name"] for rule in rules if rule["health"] == "err"]
-    return "Prometheus: rules", bool(rules) and not bad, f"{len(rules)} loaded; failing {', '.join(bad) or 'none'}"
+    return bool(rules) and not bad, f"{len(rules)} loaded; failing {', '.join(bad) or 'none'}"
 
 
-def _addresses(root: bytes) -> Row:
+def _addresses(root: bytes) -> Seen:
     """Whatever the status: it means that the certificate verified. A Traefik that just starts is waited for."""
     context = ssl.create_default_context(cadata=root.decode())
     deadline = time.monotonic() + 60
@@ -130,7 +124,7 @@ def _addresses(root: bytes) -> Row:
         said = {host: _status(f"https://{host}.{DOMAIN}/", context) for host in HOSTS}
         holds = all(status.isdigit() for status in said.values())
         if holds or time.monotonic() > deadline:
-            return "HTTPS by name, verified", holds, ", ".join(f"{host} {status}" for host, status in said.items())
+            return holds, ", ".join(f"{host} {status}" for host, status in said.items())
         time.sleep(2)
 
 
@@ -149,21 +143,21 @@ def check(kubeconfigs: Path) -> list[Row]:
     cluster, harvester = Client(kubeconfigs / "cluster.yaml"), Client(kubeconfigs / "harvester.yaml")
     root = _secret(harvester, KEYS.format(name="root-ca"))
     token = json.loads(_secret(harvester, KEYS.format(name="vault-init"))["init.json"])["root_token"]
-    promises: list[Callable[[], Row]] = [
-        lambda: _voters(token),
-        lambda: _issuer(cluster),
-        lambda: _certificate(cluster, root["tls.crt"]),
-        lambda: _root_key(root, token),
-        _targets,
-        _rules,
-        lambda: _addresses(root["tls.crt"]),
-    ]
+    promises: dict[str, Callable[[], Seen]] = {
+        "Vault: unsealed voters": lambda: _voters(token),
+        "ClusterIssuer vault-issuer": lambda: _issuer(cluster),
+        "Certificate by `openssl verify`": lambda: _certificate(cluster, root["tls.crt"]),
+        "Root CA's key": lambda: _root_key(root, token),
+        "Prometheus: targets": _targets,
+        "Prometheus: rules": _rules,
+        "HTTPS by name, verified": lambda: _addresses(root["tls.crt"]),
+    }
     rows: list[Row] = []
-    for promise in promises:
+    for what, promise in promises.items():
         try:
-            rows.append(promise())
+            rows.append((what, *promise()))
         except (OSError, KeyError, urllib.error.URLError) as error:
-            rows.append((promise.__name__, False, f"could not be seen: {error}"))
+            rows.append((what, False, f"could not be seen: {error}"))
     return rows
 
 
