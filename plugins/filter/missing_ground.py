@@ -14,8 +14,8 @@ author: The harvester_rke2.platform authors (@harvester-rke2)
 version_added: 0.1.0
 short_description: What a phase needs and earlier phases have not made yet
 description:
-  - Returns one sentence for each requirement of the phase's services that is not deployed, which names the phase to run
-    first. Of a cluster that does not answer it returns why.
+  - Returns one sentence for each requirement of the phase's services that is not deployed, which names the services
+    that need it and the phase to run first. Of a cluster that does not answer it returns why.
 positional: phase, state, planned
 options:
   _input:
@@ -69,12 +69,15 @@ def missing_ground(
         return [*sentences, f"Phase {phase} needs the cluster. {state['why']}"]
     by_name = {service["name"]: service for service in services}
     deployed = set(state["applysets"])
+    wanted: dict[str, list[str]] = {}
     for service in services:
         for needed in service["requires"] if service["phase"] == phase else []:
             first = by_name[needed]["phase"]
             if first < phase and by_name[needed]["slug"] not in deployed and first not in done:
-                mend = f"run it first (--tags phase{first})."
-                sentences.append(f"{service['name']} needs {needed}, which phase {first} makes: {mend}")
+                wanted.setdefault(needed, []).append(service["name"])
+    for needed, names in wanted.items():
+        who, first = f"{', '.join(names)} need{'s' if len(names) == 1 else ''}", by_name[needed]["phase"]
+        sentences.append(f"{who} {needed}, which phase {first} makes: run it first (--tags phase{first}).")
     return sentences
 
 

@@ -18,6 +18,8 @@ SERVICES = [
     {"name": "cert_manager", "slug": "cert-manager", "phase": 1, "requires": ["traefik"]},
     {"name": "vault", "slug": "vault", "phase": 2, "requires": ["cert_manager", "traefik"]},
     {"name": "vault_pki", "slug": "vault-pki", "phase": 2, "requires": ["vault"]},
+    {"name": "hubble", "slug": "hubble", "phase": 3, "requires": ["vault_pki", "prometheus"]},
+    {"name": "prometheus", "slug": "prometheus", "phase": 3, "requires": ["vault_pki"]},
 ]
 EMPTY: dict[str, Any] = {"root_ca_certificate": "", "applysets": []}
 ROOT_CA = "Phase 2 needs the root CA, which phase 0 makes: run it first (--tags phase0)."
@@ -46,6 +48,12 @@ PHASE_1 = "vault needs {}, which phase 1 makes: run it first (--tags phase1)."
         ),
         (2, UNREACHABLE, [0, 1], []),
         (2, EMPTY, [1], [ROOT_CA]),
+        (
+            3,
+            {"root_ca_certificate": "pem", "applysets": []},
+            [],
+            ["hubble, prometheus need vault_pki, which phase 2 makes: run it first (--tags phase2)."],
+        ),
         (2, EMPTY, [0], [PHASE_1.format("cert_manager"), PHASE_1.format("traefik")]),
     ],
 )
