@@ -333,8 +333,9 @@ class Audit:
 
 
 def _installers(event: Mapping[str, Any]) -> bool:
-    # Through a proxy the user is the proxy's; whoever it is, what is impersonated counts too.
-    return bool(INSTALLERS & {event["user"]["username"], event.get("impersonatedUser", {}).get("username")})
+    # Through a proxy the user is the proxy's; whoever it is, what is impersonated counts too. A call that was refused
+    # with 401 has no user.
+    return bool(INSTALLERS & {event["user"].get("username"), event.get("impersonatedUser", {}).get("username")})
 
 
 def _harmless(event: Mapping[str, Any]) -> bool:
