@@ -118,6 +118,7 @@ _OIDC: Spec = {
 _ALLOWANCE: Spec = {
     "services": {"type": "list", "elements": "str", "default": []},
     "cidrs": {"type": "list", "elements": "str", "default": []},
+    "entities": {"type": "list", "elements": "str", "choices": ["cluster", "host", "remote-node", "world"], "default": []},
     "ports": {"type": "list", "elements": "int", "default": []},
 }
 

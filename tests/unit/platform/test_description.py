@@ -73,7 +73,7 @@ def test_what_is_completed() -> None:
     assert service["routes"][0]["rules"][0]["paths"] == ["/"]
     assert (service["postgresql"][0]["instances"], service["postgresql"][0]["parameters"]) == (3, {})
     assert (service["valkey"][0]["master"], service["valkey"][0]["sentinels"]) == ("mymaster", 3)
-    assert service["network"]["egress"] == [{"services": [], "cidrs": ["0.0.0.0/0"], "ports": []}]
+    assert service["network"]["egress"] == [{"services": [], "cidrs": ["0.0.0.0/0"], "entities": [], "ports": []}]
     assert service["network"]["ingress"] == []
     assert (service["metrics"][0]["path"], service["metrics"][0]["scheme"]) == ("/metrics", "http")
 

@@ -14,7 +14,7 @@ import yaml
 from ansible_collections.harvester_rke2.platform.tests.unit.platform.conftest import ROOT, Play, rendered
 
 SCHEMA = ROOT.parent / "shared" / "crds" / "cilium.io" / "ciliumnetworkpolicies.cilium.io.yaml"
-ROLES = (*(f"harvester_rke2.platform.{name}" for name in ("cert_manager", "vault", "traefik", "hubble")), "toy")
+ROLES = (*(f"harvester_rke2.platform.{name}" for name in ("cert_manager", "cnpg", "vault", "traefik", "hubble")), "toy")
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
 
@@ -50,6 +50,12 @@ def test_what_the_description_names_is_open_and_nothing_else(closed: Objects) ->
     assert vault["matchLabels"] == {"k8s:io.kubernetes.pod.namespace": "vault"}
 
 
+def test_pods_of_any_namespace_are_named_as_an_entity(closed: Objects) -> None:
+    """A range of addresses, even 0.0.0.0/0, is never taken for pods by Cilium."""
+    rule = policy(closed, "cnpg")["egress"][-1]
+    assert rule["toEntities"] == ["cluster"] and ports(rule) == ["8000", "5432"]
+
+
 def test_a_service_with_a_route_is_reached_by_traefik(closed: Objects) -> None:
     found = [
         endpoint.get("matchLabels", {}).get("k8s:app.kubernetes.io/name")
@@ -78,7 +84,7 @@ def test_policies_are_what_cilium_takes(closed: Objects) -> None:
     # Without a look at the schema itself, whose patterns are Go's.
     judge = jsonschema.Draft202012Validator(version["schema"]["openAPIV3Schema"])
     found = [document for key, document in closed.items() if key[1] == "CiliumNetworkPolicy"]
-    assert len(found) == 3
+    assert len(found) == 4
     for document in found:
         judge.validate(document)
 
