@@ -13,6 +13,7 @@ Spec = dict[str, Any]
 
 POD_SECURITY_LEVELS = ("restricted", "baseline", "privileged")
 AUTHENTICATION = ("native", "basic", "forward_auth", "none")
+ENTITIES = ("cluster", "host", "remote-node", "world")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -118,7 +119,7 @@ _OIDC: Spec = {
 _ALLOWANCE: Spec = {
     "services": {"type": "list", "elements": "str", "default": []},
     "cidrs": {"type": "list", "elements": "str", "default": []},
-    "entities": {"type": "list", "elements": "str", "choices": ["cluster", "host", "remote-node", "world"], "default": []},
+    "entities": {"type": "list", "elements": "str", "choices": list(ENTITIES), "default": []},
     "ports": {"type": "list", "elements": "int", "default": []},
 }
 
