@@ -151,6 +151,9 @@ def test_metrics_exist() -> None:
     endings = tuple(set(re.findall(r"\.\.\.(\w*_\w{7,})", facts)))
     own = "\n".join(path.read_text() for path in (alerts.ROOT / "roles").glob("*/files/*.py"))
     prefixes = set(re.findall(r'METRIC = "(\w+)"', own))
+    # What all controllers have in common.
+    components = {name.replace("-", "_") for name in re.findall(r'COMPONENT = "([a-z-]+)"', own)}
+    known |= {component + rest for component in components for rest in re.findall(r'f"\{prefix\}(_\w+)"', own)}
     unknown = {
         (alert, name)
         for alert, (_, rule) in ALERTS.items()
