@@ -13,7 +13,7 @@ Spec = dict[str, Any]
 
 POD_SECURITY_LEVELS = ("restricted", "baseline", "privileged")
 AUTHENTICATION = ("native", "basic", "forward_auth", "none")
-ENTITIES = ("cluster", "host", "remote-node", "world")
+ENTITIES = ("cluster", "world")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 

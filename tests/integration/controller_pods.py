@@ -38,6 +38,12 @@ class Controller:
             and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
         }
 
+    def restarts(self) -> int:
+        """Of the containers of those that are ready: none has ended by itself, and none was stuck."""
+        return sum(
+            status["restartCount"] for pod in self.ready().values() for status in pod["status"]["containerStatuses"]
+        )
+
     def leader(self) -> str:
         """Name of the pod that holds the lease."""
         return str(self.api.request("GET", self._lease)["spec"].get("holderIdentity") or "").partition("_")[0]

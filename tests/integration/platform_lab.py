@@ -42,7 +42,7 @@ def with_service(name: str) -> Client:
     return client
 
 
-def until(seen: Callable[[], Any], seconds: float, what: str = "it", pause: float = 0.5) -> Any:
+def until(seen: Callable[[], Any], seconds: float, what: str, pause: float = 0.5) -> Any:
     """The first true answer; what the API cannot answer yet is asked again."""
     deadline = time.monotonic() + seconds
     why: Any = None

@@ -164,4 +164,4 @@ def test_its_pods_are_restricted(labeler: Controller) -> None:
     """The namespace enforces what the description says, and the pods were admitted."""
     labels = labeler.api.request("GET", labeler.system)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    labeler.settle()
+    assert len(labeler.ready()) == 2 and not labeler.restarts()

@@ -186,8 +186,9 @@ def test_without_prometheus_nothing_happens(autoscaler: Controller, volume: Volu
         until(lambda: autoscaler.metrics()[FAILURES] >= failures + 2, 3 * ROUND, "two more rounds")
         assert volume.requested() == "15Gi"
         assert RATIO not in autoscaler.metrics()
-        # An outage of Prometheus is no reason to restart.
-        autoscaler.settle()
+        assert len(autoscaler.ready()) == 2 and not autoscaler.restarts(), (
+            "an outage of Prometheus is no reason to restart"
+        )
     finally:
         api.merge(PROMETHEUS, {"metadata": {"labels": {label: labels[label] for label in gone}}})
         owned = f"{PROMETHEUS} is the StatefulSet's again"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.harvester_rke2.platform.tests.unit.monitoring.own_metrics import own_metrics
 
 from tests.tools import alerts
 
@@ -146,20 +147,13 @@ def test_jobs_exist() -> None:
 @pytest.mark.skipif(not FACTS.is_file(), reason=f"the names of metrics are compared with {FACTS}, which is not here")
 def test_metrics_exist() -> None:
     facts = FACTS.read_text()
-    known = spelled_out(facts) | SEEN
+    known = spelled_out(facts) | SEEN | own_metrics()
     # Written short where a family was named before: ..._out_of_order_total
     endings = tuple(set(re.findall(r"\.\.\.(\w*_\w{7,})", facts)))
-    own = "\n".join(path.read_text() for path in (alerts.ROOT / "roles").glob("*/files/*.py"))
-    prefixes = set(re.findall(r'METRIC = "(\w+)"', own))
-    # What all controllers have in common.
-    components = {name.replace("-", "_") for name in re.findall(r'COMPONENT = "([a-z-]+)"', own)}
-    known |= {component + rest for component in components for rest in re.findall(r'f"\{prefix\}(_\w+)"', own)}
     unknown = {
         (alert, name)
         for alert, (_, rule) in ALERTS.items()
         for name in metrics(str(rule["expr"])) - known
         if not name.endswith(endings)
-        and f'"{name}"' not in own
-        and not any(name.startswith(prefix) and f'"{name.removeprefix(prefix)}"' in own for prefix in prefixes)
     }
     assert unknown == set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._yaml import LOADER, yaml
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
+from ansible_collections.harvester_rke2.platform.tests.unit.monitoring.own_metrics import own_metrics
 
 ROOT = Path(__file__).parents[3]
 FACTS = ROOT.parent / "shared" / "facts" / "metrics.md"
@@ -299,16 +300,7 @@ def family(name: str) -> str:
 @cache
 def known() -> set[str]:
     names = {word for quoted in re.findall(r"`([^`]+)`", FACTS.read_text()) for word in names_of(quoted)}
-    # Our own controllers'; they write a name whole, or as prefix and rest, and have some in common.
-    shared = re.findall(r'f"\{prefix\}(_\w+)"', (ROOT / "roles/service/files/controller.py").read_text())
-    for program in ROOT.glob("roles/*/files/*.py"):
-        text = program.read_text()
-        names |= set(re.findall(r'"([a-z]+_[a-z_]+)"', text))
-        for prefix in re.findall(r'^METRIC = "([a-z_]+)"', text, re.MULTILINE):
-            names |= {prefix + rest for rest in re.findall(r'"([a-z_]+)"', text)}
-        for component in re.findall(r'^COMPONENT = "([a-z-]+)"', text, re.MULTILINE):
-            names |= {component.replace("-", "_") + rest for rest in shared}
-    return {family(name) for name in names | STANDARD | ABBREVIATED | OF_REAL_PROGRAMS}
+    return {family(name) for name in names | own_metrics() | STANDARD | ABBREVIATED | OF_REAL_PROGRAMS}
 
 
 def names_of(quoted: str) -> Iterator[str]:
