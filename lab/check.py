@@ -138,27 +138,37 @@ def _status(url: str, context: ssl.SSLContext) -> str:
         return f"({error})"
 
 
-def check(kubeconfigs: Path) -> list[Row]:
-    """Return one row a promise: what, whether it holds, what was seen."""
+def check(kubeconfigs: Path, last: int | None = None) -> list[Row]:
+    """Return one row a promise of the phases up to the last: what, whether it holds, what was seen."""
     cluster, harvester = Client(kubeconfigs / "cluster.yaml"), Client(kubeconfigs / "harvester.yaml")
     root = _secret(harvester, KEYS.format(name="root-ca"))
     token = json.loads(_secret(harvester, KEYS.format(name="vault-init"))["init.json"])["root_token"]
-    promises: dict[str, Callable[[], Seen]] = {
-        "Vault: unsealed voters": lambda: _voters(token),
-        "ClusterIssuer vault-issuer": lambda: _issuer(cluster),
-        "Certificate by `openssl verify`": lambda: _certificate(cluster, root["tls.crt"]),
-        "Root CA's key": lambda: _root_key(root, token),
-        "Prometheus: targets": _targets,
-        "Prometheus: rules": _rules,
-        "HTTPS by name, verified": lambda: _addresses(root["tls.crt"]),
+    promises: dict[int, dict[str, Callable[[], Seen]]] = {
+        2: {
+            "Vault: unsealed voters": lambda: _voters(token),
+            "ClusterIssuer vault-issuer": lambda: _issuer(cluster),
+            "Certificate by `openssl verify`": lambda: _certificate(cluster, root["tls.crt"]),
+            "Root CA's key": lambda: _root_key(root, token),
+        },
+        3: {
+            "Prometheus: targets": _targets,
+            "Prometheus: rules": _rules,
+            "HTTPS by name, verified": lambda: _addresses(root["tls.crt"]),
+        },
     }
-    rows: list[Row] = []
-    for what, promise in promises.items():
-        try:
-            rows.append((what, *promise()))
-        except (OSError, KeyError, urllib.error.URLError) as error:
-            rows.append((what, False, f"could not be seen: {error}"))
-    return rows
+    return [
+        (what, *_seen(promise))
+        for phase, of_phase in promises.items()
+        if last is None or phase <= last
+        for what, promise in of_phase.items()
+    ]
+
+
+def _seen(promise: Callable[[], Seen]) -> Seen:
+    try:
+        return promise()
+    except (OSError, KeyError, urllib.error.URLError) as error:
+        return False, f"could not be seen: {error}"
 
 
 def print_table(rows: list[Row]) -> int:

@@ -26,6 +26,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     stop.add_argument("--purge", action="store_true", help="remove logs too")
     commands.add_parser("status", help="show every part; exit code 1 when something does not run")
     look = commands.add_parser("check", help="whether the platform on the lab keeps what the site promises")
+    look.add_argument("--phase", type=int, help="the last phase that has run (otherwise all)")
     look.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     get = commands.add_parser("parts", help="get the programs the lab runs")
     get.add_argument("names", nargs="*", help="parts or programs; all when none is named")
@@ -62,12 +63,13 @@ def run(options: argparse.Namespace) -> int:
         down.stop(lab, say, options.purge)
         return 0
     if options.command == "check":
-        return look(lab, options.inside)
+        return look(lab, options.phase, options.inside)
     return status.show(lab, say)
 
 
-def look(lab: Lab, inside: bool) -> int:
+def look(lab: Lab, phase: int | None, inside: bool) -> int:
     """The names that the checks use resolve inside the namespace only, so they run there."""
     if inside:
-        return check.print_table(check.check(lab.path("kubeconfig")))
-    return subprocess.call([*Namespace(lab).enter, sys.executable, "-m", "lab", "check", "--inside"])
+        return check.print_table(check.check(lab.path("kubeconfig"), phase))
+    words = ["check", "--inside", *(["--phase", str(phase)] if phase is not None else [])]
+    return subprocess.call([*Namespace(lab).enter, sys.executable, "-m", "lab", *words])

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _run_lease as leases
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
 
-from tests.fault._site import Audit, Run, Site, site, until
+from tests.fault._site import TO_VAULT, Audit, Run, Site, site, until
 
 NAME = "platform-lab"
 KEYS = f"{NAME}-keys"
@@ -94,7 +94,7 @@ def refused(lab: Site, *arguments: str, playbook: str) -> str:
 
 def test_a_run_is_refused_while_another_has_the_cluster_and_told_who_and_since_when(lab: Site) -> None:
     until(lambda: not holder(lab), "the run before has given the cluster back", 15)
-    first = lab.start()
+    first = lab.start(*TO_VAULT)
     until(lambda: "(run " in holder(lab), "the first run has the cluster")
     name = holder(lab)
     audit = Audit(lab)
@@ -110,11 +110,11 @@ def test_a_run_is_refused_while_another_has_the_cluster_and_told_who_and_since_w
 
 
 def test_a_run_costs_one_module_more_and_check_mode_none(lab: Site) -> None:
-    states = lab.again().states("Keep other runs away from the cluster")
+    states = lab.again(*TO_VAULT).states("Keep other runs away from the cluster")
     assert [state for state in states if state != "skipped"] == ["ok"]
     until(lambda: not holder(lab), "it is given back", 15)
     before = lease(lab).read()
-    run = lab.run("--check")
+    run = lab.run(*TO_VAULT, "--check")
     assert run.returncode == 0 and run.changed == 0, run.tail
     assert lease(lab).read() == before
 
@@ -143,19 +143,19 @@ def test_a_silent_holder_elsewhere_is_taken_over_and_a_renewing_one_is_not(lab: 
 
 def test_whatever_of_a_run_is_killed_the_next_one_need_not_wait(lab: Site) -> None:
     """Of ansible-playbook alone, what is in the background gives the cluster back; killed with it, it is found dead."""
-    run = lab.start()
+    run = lab.start(*TO_VAULT)
     until(lambda: "(run " in holder(lab), "the run has the cluster")
     os.kill(run.process.pid, signal.SIGKILL)
     until(lambda: not holder(lab), "it is given back", 15)
     run.kill()
     run.finish()
-    run = lab.start()
+    run = lab.start(*TO_VAULT)
     until(lambda: "(run " in holder(lab), "the run has the cluster")
     name = holder(lab)
     run.kill()
     run.finish()
     assert holder(lab) == name
-    again = lab.again()
+    again = lab.again("--tags", "phase0")
     assert f"{name} had the cluster and did not give it back" in again.said
 
 
@@ -175,7 +175,7 @@ def test_a_pool_grows_and_shrinks_and_nothing_else_changes(lab: Site) -> None:
     assert len(there) == 6 and all(ready(node) for node in there.values())
     lab.again(*six, playbook=SCALE)
     # The site leaves it, as it leaves the autoscaler's number.
-    lab.again()
+    lab.again("--tags", "phase0")
     assert len(nodes(lab, "general")) == 6
     shrunk = lab.run("-e", "pool=general", "-e", "quantity=4", playbook=SCALE)
     assert shrunk.returncode == 0 and shrunk.changed == 1, shrunk.tail

@@ -16,7 +16,7 @@ import pytest
 
 from lab import processes
 from lab.settings import Lab
-from tests.fault._site import PODS, Audit, Site, site
+from tests.fault._site import PODS, TO_PHASE_2, TO_VAULT, Audit, Site, site
 
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 ISSUER = "/apis/cert-manager.io/v1/clusterissuers/vault-issuer"
@@ -101,9 +101,9 @@ def test_harvester_goes_away_in_the_middle_vault_is_not_initialised(lab: Site) -
     finally:
         os.kill(pid, signal.SIGCONT)
     assert lab.secret("vault-init") is None
-    lab.converged()
-    lab.again()
-    lab.check()
+    lab.converged(*TO_VAULT)
+    lab.again(*TO_VAULT)
+    lab.check(*TO_PHASE_2)
 
 
 def test_a_webhook_that_answers_late_is_waited_for(lab: Site) -> None:
@@ -119,7 +119,7 @@ def test_a_webhook_that_answers_late_is_waited_for(lab: Site) -> None:
         "admissionReviewVersions": ["v1"],
     }
     body = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
-    lab.converged()
+    lab.converged(*TO_VAULT)
     lab.cluster.delete(ISSUER)
     lab.cluster.request("POST", WEBHOOKS, body={**body, "metadata": {"name": name}, "webhooks": [webhook]})
     try:
@@ -131,5 +131,5 @@ def test_a_webhook_that_answers_late_is_waited_for(lab: Site) -> None:
         lab.cluster.delete(f"{WEBHOOKS}/{name}")
     done = run.finish()
     assert done.returncode == 0 and done.states("Apply the objects") == ["changed"], done.tail
-    lab.again()
-    lab.check()
+    lab.again(*TO_VAULT)
+    lab.check(*TO_PHASE_2)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fault._site import PODS, Site, site, until
+from tests.fault._site import PODS, TO_PHASE_2, TO_VAULT, Site, site, until
 
 UNSEAL = "playbooks/unseal.yml"
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(1800)
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Site]:
     where = site()
-    where.converged()
-    where.again()
+    where.converged(*TO_VAULT)
+    where.again(*TO_VAULT)
     yield where
 
 
@@ -91,23 +91,23 @@ def test_a_pod_is_deleted_its_process_ends_it_comes_back_sealed_with_its_data(la
     assert run.returncode == 0 and run.states("Unseal what is sealed and wait for the voters") == ["changed"], run.tail
     assert run.states("Initialise Vault once and keep its keys") == ["skipped"]
     assert not lab.sealed() and identity(lab) == before
-    lab.check()
+    lab.check(*TO_PHASE_2)
     assert lab.again(playbook=UNSEAL).changed == 0
-    lab.again()
+    lab.again(*TO_VAULT)
 
 
 def test_all_three_are_killed_the_site_opens_them(lab: Site) -> None:
     before, pids = identity(lab), servers()
     deleted(lab, *PODS)
     assert not pids & servers() and lab.sealed() == list(PODS)
-    checked = lab.run("--check", "--diff")
+    checked = lab.run(*TO_VAULT, "--check", "--diff")
     assert checked.returncode == 0 and lab.sealed() == list(PODS), checked.tail
     assert checked.states("Unseal what is sealed and wait for the voters") == ["changed"]
-    run = lab.run()
+    run = lab.run(*TO_VAULT)
     assert run.returncode == 0 and run.changed == 1, run.tail
     assert not lab.sealed() and identity(lab) == before
-    lab.check()
-    lab.again()
+    lab.check(*TO_PHASE_2)
+    lab.again(*TO_VAULT)
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["the leader", "two, so that no leader is left"])
@@ -120,15 +120,15 @@ def test_sealed_on_purpose_the_site_leaves_it_and_unseal_opens_it(lab: Site, cou
     assert len(lab.sealed()) == count
     closed = lab.sealed()
     for mode in ((), ("--check", "--diff")):
-        refused = lab.run(*mode)
+        refused = lab.run(*TO_VAULT, *mode)
         assert refused.returncode == 2, refused.tail
         assert "was sealed while it was running, so somebody sealed it on purpose" in refused.said, refused.tail
         assert lab.sealed() == closed
     run = lab.run(playbook=UNSEAL)
     assert run.returncode == 0, run.tail
     assert not lab.sealed() and identity(lab) == before
-    lab.check()
-    lab.again()
+    lab.check(*TO_PHASE_2)
+    lab.again(*TO_VAULT)
 
 
 def is_active(lab: Site, pod: str) -> bool:
