@@ -78,7 +78,6 @@ def write_environment(lab: Lab, chosen: dict[str, int]) -> None:
     path = [str(lab.path("bin")), str(Path(sys.executable).parent)]
     values = {
         "LAB_NAME": lab.name,
-        "LAB_DIR": str(lab.directory),
         "LAB_PYTHON": str(lab.path("python")),
         "LAB_DOMAIN": settings.DOMAIN,
         "LAB_HTTPS_PORT": str(chosen[HTTPS]),

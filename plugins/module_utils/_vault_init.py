@@ -157,7 +157,7 @@ class Initialisation:
             if missing:
                 why += f", and {', '.join(missing)} did not answer"
             mend = (
-                "If its data is only out of reach, bring that back; if it is gone for good, set archive_keys to "
+                "If its data is only out of reach, bring that back; if it is gone for good, set vault_archive_keys to "
                 f"'{self.cluster}': the old keys are then kept under another name."
             )
             raise PlatformError(_DOING, why, mend)

@@ -104,7 +104,9 @@ class Intermediate:
         if not ours and issuers and not self.replace_foreign:
             subject = issuers[0].certificate.issuer.rfc4514_string()
             why = f"{self.mount} has an intermediate that was not issued by the stored root CA but by {subject}"
-            mend = "Put back the root CA it belongs to, or set replace_foreign to have another one made beside it."
+            mend = (
+                "Put back the root CA it belongs to, or set vault_pki_replace_foreign to have another made beside it."
+            )
             raise PlatformError(_DOING, why, mend)
         return max(ours, key=lambda issuer: issuer.certificate.not_valid_after_utc, default=None)
 
@@ -147,7 +149,7 @@ class Intermediate:
         self.hours_left = hours_left(certificate)
         if self.hours_left < self.leaf_hours:
             why = f"it ends on {day(certificate)}, before a leaf of {self.leaf_hours} h that is issued today would"
-            mend = f"Renew it: set renew_below to at least {self.leaf_hours}h (the old issuer is kept)."
+            mend = f"Renew it: set vault_pki_renew_below to at least {self.leaf_hours}h (the old issuer is kept)."
             raise PlatformError("Checking the intermediate CA", why, mend)
 
     def _default(self, issuer: Issuer) -> None:

@@ -94,7 +94,7 @@ class Unsealing:
             raise PlatformError(
                 "Unsealing Vault",
                 f"{', '.join(by_hand)} was sealed while it was running, so somebody sealed it on purpose",
-                "Nothing was unsealed. If the reason is gone, unseal with force: true.",
+                "Nothing was unsealed. If the reason is gone, run the playbook unseal.",
                 sealed_on_purpose=by_hand,
             )
 

@@ -191,7 +191,7 @@ def ensure(module: AnsibleModule) -> dict[str, Any]:
         )
         result = av.or_planned(module.check_mode, leader, flow.run, flow.planned)
         if flow.hours_left and flow.hours_left < WARN_HOURS:
-            module.warn(f"The intermediate CA ends on {result['not_after']}: renew it with renew_below.")
+            module.warn(f"The intermediate CA ends on {result['not_after']}: renew it with vault_pki_renew_below.")
         return {**result, "diff": av.diff_of(flow.changes)}
 
 

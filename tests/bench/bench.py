@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, the harvester_rke2.platform authors
 """One table of what the blocks cost beside other ways of doing the same, all in one run on one API server.
 
-Needs a running lab (LAB_DIR, else .lab or .lab-$LAB_NAME of the checkout). Everything runs inside the lab's namespace,
+Needs a running lab (LAB_NAME). Everything runs inside the lab's namespace,
 straight against its API server, and is deleted afterwards. Times depend on the machine: compare ratios.
 
 BENCH_SITE is the command whose second run is measured (`-` leaves it out), by default the whole site on the lab.
@@ -29,10 +29,10 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from lab.settings import REPOSITORY, Lab
+
 COLLECTIONS = REPOSITORY / ".ansible" / "collections"
-NAME = os.environ.get("LAB_NAME", "lab")
-LAB = Path(os.environ.get("LAB_DIR") or REPOSITORY / (".lab" if NAME == "lab" else f".lab-{NAME}"))
+LAB = Lab.from_environment().directory
 DIRECT = "https://198.18.0.1:6443"
 SMALL, LARGE, LOOPED = 300, 3000, 30
 FILES = 6

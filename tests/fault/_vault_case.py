@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import KubeClient
 
+from lab.settings import Lab
 from tests.fault import _modules
 from tests.fault._gate import Gate
 from tests.fault._vault_servers import Servers
@@ -22,10 +23,8 @@ _SERIAL = itertools.count(1)
 
 
 def harvester_kubeconfig() -> str:
-    """The lab's: `make fault` has started it as LAB_NAME; LAB_DIR names another folder."""
-    name = os.environ.get("LAB_NAME", "lab")
-    folder = pathlib.Path(os.environ.get("LAB_DIR") or _modules.ROOT / (".lab" if name == "lab" else f".lab-{name}"))
-    path = folder / "kubeconfig" / "harvester.yaml"
+    """The lab's: `make fault` has started it as LAB_NAME."""
+    path = Lab.from_environment().path("kubeconfig", "harvester.yaml")
     if not path.exists():
         raise RuntimeError(f"{path} does not exist: start the lab (make lab-up), or set LAB_NAME")
     return str(path)

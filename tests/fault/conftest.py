@@ -9,9 +9,8 @@ import os
 import pytest
 
 # Before any test is collected: a file may look at its lab when it is read.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    for name in {"LAB_NAME", "LAB_DIR"} & os.environ.keys():
-        os.environ[name] = os.environ[name].rpartition("-")[0] + f"-{worker}"
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and (name := os.environ.get("LAB_NAME")):
+    os.environ["LAB_NAME"] = f"{name.rpartition('-')[0]}-{worker}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

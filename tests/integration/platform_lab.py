@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The platform on a running lab (LAB_DIR, else .lab of the checkout), reached as its users reach it."""
+"""The platform on a running lab (LAB_NAME), reached as its users reach it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from typing import Any
 import pytest
 
 from lab.kube import Client, Object, Refused
-from lab.settings import DOMAIN, REPOSITORY
+from lab.settings import DOMAIN, REPOSITORY, Lab
 from lab.state import HTTPS
 
-DIRECTORY = Path(os.environ.get("LAB_DIR") or REPOSITORY / ".lab")
-NAME = DIRECTORY.name.removeprefix(".lab").removeprefix("-") or "lab"
+DIRECTORY = Lab.from_environment().directory
 MONITORING = "/api/v1/namespaces/monitoring"
 THERE = (DIRECTORY / "kubeconfig" / "cluster.yaml").exists()
 NOT_THERE = f"no lab runs in {DIRECTORY}"
@@ -65,7 +64,6 @@ def play(folder: Path, playbook: str | Path, /, *words: str, seconds: float = 30
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventories/lab", *words, str(playbook)]
     env = {
         **os.environ,
-        "LAB_NAME": NAME,
         "ANSIBLE_ROLES_PATH": str(REPOSITORY / "tests" / "data" / "roles"),
         "HARVESTER_RKE2_REPORT_DIRECTORY": str(folder),
     }

@@ -7,18 +7,16 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import ssl
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lab.kube import Client, Object, Refused
-from lab.settings import REPOSITORY
+from lab.settings import Lab
 
-DIRECTORY = Path(os.environ.get("LAB_DIR") or REPOSITORY / ".lab")
+DIRECTORY = Lab.from_environment().directory
 FLEET = "fleet-default"
 CLUSTERS = f"/apis/provisioning.cattle.io/v1/namespaces/{FLEET}/clusters"
 CONFIGS = f"/apis/rke-machine-config.cattle.io/v1/namespaces/{FLEET}/harvesterconfigs"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The lab's agent on a running lab (LAB_DIR, else .lab): pods of known images are processes and behave as on a node."""
+"""The lab's agent on a running lab (LAB_NAME): pods of known images are processes and behave as on a node."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from lab.kube import Client, Object
+from lab.settings import REPOSITORY, Lab
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-LAB = Path(os.environ.get("LAB_DIR", REPOSITORY / ".lab"))
+LAB = Lab.from_environment().directory
 IMAGE = "docker.io/library/python:3.13-slim"
 CANARY = f"canary-{uuid.uuid4().hex}"
 SERVER = """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The module bundle against a real API server: a running lab's (LAB_DIR, else .lab), or that of BUNDLE_KUBECONFIG."""
+"""The module bundle against a real API server: a running lab's (LAB_NAME), or that of BUNDLE_KUBECONFIG."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors im
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import KubeClient
 from ansible_collections.harvester_rke2.platform.plugins.modules import bundle, generated_secret, ready
 
+from lab.settings import REPOSITORY, Lab
 from tests.integration.bundle_proxy import Fault, Proxy
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-NAME = os.environ.get("LAB_NAME", "lab")
-LAB = Path(os.environ.get("LAB_DIR") or REPOSITORY / (".lab" if NAME == "lab" else f".lab-{NAME}"))
+LAB = Lab.from_environment().directory
 KUBECONFIG = Path(os.environ.get("BUNDLE_KUBECONFIG") or LAB / "kubeconfig" / "cluster.yaml")
 ONCE = "harvester-rke2-platform-once"
 MAIN = "harvester-rke2-platform"

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The lab's control plane, looked at from outside. Needs a running lab: LAB_DIR, else .lab of the checkout."""
+"""The lab's control plane, looked at from outside. Needs a running lab (LAB_NAME)."""
 
 from __future__ import annotations
 
 import base64
 import ipaddress
 import json
-import os
 import subprocess
 import time
 import uuid
@@ -19,9 +18,9 @@ import pytest
 
 from lab.kube import Client, Refused
 from lab.pki import INSTALLER
-from lab.settings import REPOSITORY
+from lab.settings import REPOSITORY, Lab
 
-DIRECTORY = Path(os.environ.get("LAB_DIR") or REPOSITORY / ".lab")
+DIRECTORY = Lab.from_environment().directory
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1"
 
 pytestmark = pytest.mark.skipif(not (DIRECTORY / "kubeconfig").is_dir(), reason=f"no lab runs in {DIRECTORY}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The emulated Rancher and Harvester, used as the platform uses the real ones. Needs a running lab (LAB_DIR)."""
+"""The emulated Rancher and Harvester, used as the platform uses the real ones. Needs a running lab (LAB_NAME)."""
 
 from __future__ import annotations
 

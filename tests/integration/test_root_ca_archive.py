@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +14,9 @@ from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_clie
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._root_ca import RootStore
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._vault_keys import CLUSTER_ID
 
-from lab.settings import REPOSITORY
+from lab.settings import Lab
 
-DIRECTORY = Path(os.environ.get("LAB_DIR") or REPOSITORY / ".lab")
+DIRECTORY = Lab.from_environment().directory
 KUBECONFIG = DIRECTORY / "kubeconfig" / "harvester.yaml"
 
 pytestmark = [

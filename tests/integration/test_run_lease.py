@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The Lease that keeps two runs apart, on the lab's real Harvester API server. Needs a running lab (LAB_DIR)."""
+"""The Lease that keeps two runs apart, on the lab's real Harvester API server. Needs a running lab (LAB_NAME)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _run_lease as leases
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._kube_client import KubeClient
 
-from lab.settings import REPOSITORY
+from lab.settings import Lab
 
-DIRECTORY = Path(os.environ.get("LAB_DIR") or REPOSITORY / ".lab")
+DIRECTORY = Lab.from_environment().directory
 KUBECONFIG = DIRECTORY / "kubeconfig" / "harvester.yaml"
 ELSEWHERE = "another-machine pid:[1] 4711 1"
 

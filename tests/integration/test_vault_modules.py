@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The Vault modules on pods of Vault's chart in a running lab (LAB_DIR, else .lab): a release of its own, all by
+"""The Vault modules on pods of Vault's chart in a running lab (LAB_NAME): a release of its own, all by
 port-forwards through the Kubernetes API, the keys on the lab's Harvester API server."""
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from lab.settings import Lab
 from tests.fault import _modules
 
-LAB = pathlib.Path(os.environ.get("LAB_DIR") or _modules.ROOT / ".lab")
+LAB = Lab.from_environment().directory
 NAME = f"vault-it-{os.getpid()}"
 PODS = [f"{NAME}-{number}" for number in range(3)]
 RECORD = "platform.harvester-rke2.io/vault-unsealed"
