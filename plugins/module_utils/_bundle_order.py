@@ -196,8 +196,8 @@ def _checked(obj: Any, source: str) -> dict[str, Any]:
 
 
 def waves(items: Sequence[Item]) -> list[list[Item]]:
-    """In the order of their waves; inside one by kind, so that the report reads well, then as written."""
+    """In the order of their waves; inside one as written."""
     grouped: dict[int, list[Item]] = {}
     for item in items:
         grouped.setdefault(item.wave, []).append(item)
-    return [sorted(grouped[wave], key=lambda item: (item.index,)) for wave in sorted(grouped)]
+    return [sorted(grouped[wave], key=lambda item: item.index) for wave in sorted(grouped)]

@@ -53,9 +53,7 @@ def check_module(path: pathlib.Path, known: dict[str, Any], groups: dict[str, li
     where = f"module {path.stem}"
     source = path.read_text()
     documents = constants(ast.parse(source).body)
-    faults = [
-        f"{where}: {name} is missing" for name in ("DOCUMENTATION", "EXAMPLES", "RETURN") if not documents.get(name)
-    ]
+    faults = [f"{where}: {name} is missing" for name in DOCUMENTS if not documents.get(name)]
     if (length := len(source.splitlines())) > LONGEST_MODULE:
         faults.append(f"{where}: {length} lines, more than {LONGEST_MODULE}")
     documentation = yaml.safe_load(documents.get("DOCUMENTATION", "")) or {}
@@ -80,7 +78,7 @@ def check_module(path: pathlib.Path, known: dict[str, Any], groups: dict[str, li
 
 
 def check_groups(root: pathlib.Path, groups: dict[str, list[str]]) -> list[str]:
-    """Action groups name what is there; an action plugin without a module counts by its documentation file."""
+    """Action groups name what is there."""
     there = {path.stem for folder in ("modules", "action") for path in (root / "plugins" / folder).glob("[a-z]*.*")}
     return [
         f"meta/runtime.yml: action group {group} names {name}, which is neither a module nor an action"

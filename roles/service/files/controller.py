@@ -241,7 +241,7 @@ class Metrics:
         self._families: dict[str, Family] = {}
 
     def declare(self, name: str, kind: str, help_text: str, buckets: tuple[float, ...] = ()) -> None:
-        """Make a metric known; counters and gauges without labels begin at 0."""
+        """Make a metric known; it has no value yet."""
         self._families[name] = Family(kind, help_text, buckets)
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
