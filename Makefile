@@ -85,4 +85,4 @@ lock: tools ## resolve requirements*.in into requirements*.txt again
 	$(TOOLS)/lock
 
 clean: ## what can be made again; labs and the cache of parts stay
-	rm -rf .venv .venv-* .run .ansible/home .mypy_cache .ruff_cache .pytest_cache site tests/output
+	rm -rf .venv .run .ansible/home .mypy_cache .ruff_cache .pytest_cache site tests/output

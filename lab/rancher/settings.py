@@ -34,7 +34,6 @@ SCALER = "user-lab02"  # the cluster autoscaler's, who has no rights but those t
 SCALER_TOKEN = "token-lab02"
 TOKEN_DAYS = 90
 
-HARVESTER = "harvester"
 HARVESTER_ID = "c-m-hvst4lab"
 FLEET = "fleet-default"
 CREDENTIALS = "cattle-global-data"

@@ -25,7 +25,6 @@ DEPLOYMENTS = "/apis/cluster.x-k8s.io/v1beta1/machinedeployments"
 TEMPLATES = "/apis/rke-machine.cattle.io/v1/harvestermachinetemplates"
 FINALIZER = "machine.cluster.x-k8s.io"
 CLUSTER_FINALIZER = "wrangler.cattle.io/provisioning-cluster-remove"
-TEMPLATE = "cluster.x-k8s.io/cloned-from-name"
 
 
 @dataclass

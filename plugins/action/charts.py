@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -24,7 +25,9 @@ from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._bundle_te
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _HelmFailed(Exception):
+class _Failed(Exception):
+    """A module that this one has started has failed, with this result."""
+
     def __init__(self, result: dict[str, Any]) -> None:
         self.result = result
         super().__init__(result.get("msg", ""))
@@ -52,7 +55,7 @@ class ActionModule(ActionBase):
                 releases = releases["state"]["releases"]
             for chart in wanted:
                 self._bring(chart, charts.current(releases, chart), arguments, result)
-        except _HelmFailed as exc:
+        except _Failed as exc:
             result.update(exc.result)
         result["module_executions"] = self._executions
         return result
@@ -125,6 +128,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             entry["result"] = "planned"
             return
+        entry["result"] = "failed"
         if status in charts.PENDING_INSTALL | charts.PENDING_CHANGE:
             self._recover(chart, status, arguments)
             entry["recovered"] = status
@@ -137,30 +141,32 @@ class ActionModule(ActionBase):
         self._module("harvester_rke2.platform.charts", {**self._connection_of(arguments), "digests": [kept]})
 
     def _deploy(self, chart: charts.Chart, exists: bool, arguments: Mapping[str, Any]) -> None:
-        said = self._module(
-            "kubernetes.core.helm",
-            {
-                **chart.arguments(),
-                "context": arguments["context"],
-                "binary_path": arguments["binary"] if os.path.isabs(arguments["binary"]) else None,
-                "timeout": f"{arguments['timeout']}s",
-            },
-            # Named in its option, the kubeconfig is copied with its credentials to a file in /tmp, which a kill leaves.
-            environment={"KUBECONFIG": arguments["kubeconfig"], "K8S_AUTH_KUBECONFIG": ""},
-        )
+        doing = "Upgrading" if exists else "Installing"
+        with self._helms(doing, chart):
+            said = self._module(
+                "kubernetes.core.helm",
+                {
+                    **chart.arguments(),
+                    "context": arguments["context"],
+                    "binary_path": arguments["binary"] if os.path.isabs(arguments["binary"]) else None,
+                    "timeout": f"{arguments['timeout']}s",
+                },
+                # Named in its option, the kubeconfig is copied with its credentials to a file in /tmp, which a kill
+                # leaves.
+                environment={"KUBECONFIG": arguments["kubeconfig"], "K8S_AUTH_KUBECONFIG": ""},
+            )
         if exists and not said.get("changed"):
             # The module compares version and values, and so does not see that the content of a chart on disk, or the
             # manifest of a rolled-back release, is another one.
             words = ["upgrade", chart.name, *chart.source, "--values", "-", "--reset-values"]
-            self._helm(
-                [*words, "--timeout", f"{arguments['timeout']}s"], chart, arguments, stdin=json.dumps(chart.values)
-            )
+            words += ["--timeout", f"{arguments['timeout']}s"]
+            self._helm(doing, words, chart, arguments, stdin=json.dumps(chart.values))
 
     def _upgrade_crds(self, chart: charts.Chart, arguments: Mapping[str, Any]) -> None:
         """What Helm installs from a chart's folder `crds/` it never touches again."""
         # Not `show crds`, which puts nothing between one definition and the next.
         words = ["template", chart.name, *chart.source, "--include-crds", "--values", "-"]
-        rendered = self._helm(words, chart, arguments, stdin=json.dumps(chart.values))
+        rendered = self._helm("Rendering", words, chart, arguments, stdin=json.dumps(chart.values))
         found = yaml.load_all(rendered["stdout"], Loader=_LOADER)
         definitions = [item for item in found if item and item["kind"] == "CustomResourceDefinition"]
         self._module(
@@ -179,19 +185,37 @@ class ActionModule(ActionBase):
         """Helm refuses to touch a release whose last operation was killed."""
         timeout = ["--wait", "--timeout", f"{arguments['timeout']}s"]
         if status in charts.PENDING_INSTALL:
-            self._helm(["uninstall", chart.name, "--ignore-not-found", *timeout], chart, arguments)
+            words = ["uninstall", chart.name, "--ignore-not-found", *timeout]
+            self._helm("Removing what is half installed of", words, chart, arguments)
         else:
             # Not --wait: pods of a sealed Vault are never ready, and the upgrade follows at once.
-            self._helm(["rollback", chart.name, *timeout[1:]], chart, arguments)
+            self._helm("Rolling back", ["rollback", chart.name, *timeout[1:]], chart, arguments)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _helms(doing: str, chart: charts.Chart) -> Iterator[None]:
+        """What helm says becomes a sentence that names the release."""
+        try:
+            yield
+        except _Failed as exc:
+            sentence = charts.failure(f"{doing} the Helm release {chart.namespace}/{chart.name}", exc.result)
+            raise _Failed({**exc.result, "msg": sentence}) from exc
 
     def _helm(
-        self, words: list[str], chart: charts.Chart, arguments: Mapping[str, Any], *, stdin: str | None = None
+        self,
+        doing: str,
+        words: list[str],
+        chart: charts.Chart,
+        arguments: Mapping[str, Any],
+        *,
+        stdin: str | None = None,
     ) -> dict[str, Any]:
         connection = []
         for flag, value in (("--kubeconfig", arguments["kubeconfig"]), ("--kube-context", arguments["context"])):
             connection += [flag, value] if value else []
         argv = [arguments["binary"], *words, "--namespace", chart.namespace, *connection]
-        return self._module("ansible.builtin.command", {"argv": argv, "stdin": stdin})
+        with self._helms(doing, chart):
+            return self._module("ansible.builtin.command", {"argv": argv, "stdin": stdin})
 
     @staticmethod
     def _connection_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,5 +237,5 @@ class ActionModule(ActionBase):
             self._task.environment = before
         result.pop("invocation", None)
         if result.get("failed") or result.get("rc"):
-            raise _HelmFailed({key: result[key] for key in ("msg", "stderr", "rc", "failed") if key in result})
+            raise _Failed({key: result[key] for key in ("msg", "stderr", "rc", "failed") if key in result})
         return result

@@ -107,7 +107,8 @@ class ActionModule(ActionBase):
         faults += mistyped
         # What a value of the wrong type means for the others is not worth guessing.
         if not mistyped and of_node:
-            faults += _configuration_nodes.check(values)
+            clusters = variables.get("groups", {}).get("rke2_clusters", [])
+            faults += _configuration_nodes.check(values) + _configuration_nodes.check_cluster(values, clusters)
         elif not mistyped:
             shared = _configuration.check(values)
             faults += shared

@@ -39,11 +39,8 @@ _value:
 
 
 def release_references(charts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return ``name``, ``namespace`` and whether running pods suffice (``running``)."""
-    return [
-        {"name": chart["name"], "namespace": chart["namespace"], "running": chart["ready"] == "running"}
-        for chart in charts
-    ]
+    """Return ``name`` and ``namespace``."""
+    return [{"name": chart["name"], "namespace": chart["namespace"]} for chart in charts]
 
 
 class FilterModule:

@@ -7,7 +7,7 @@ Pure functions of the variables that are set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import _node_cilium_l2, _node_firewall, _node_rke2, _node_routing
@@ -26,6 +26,16 @@ CHECKS: tuple[Callable[[Values], list[str]], ...] = (
 def check(values: Values) -> list[str]:
     """Every fault of these variables."""
     return [sentence for of_role in CHECKS for sentence in of_role(values)]
+
+
+def check_cluster(values: Values, clusters: Sequence[str]) -> list[str]:
+    """A node under SSH belongs to a host of the inventory's group rke2_clusters, if it names one."""
+    name = values.get("rke2_node_cluster")
+    if name is None or name in clusters:
+        return []
+    there = ", ".join(clusters) or "no host"
+    mend = f"name one of them (there is {there}), or leave the variable out."
+    return [fault(f"rke2_node_cluster is '{name}', which is no host of the group rke2_clusters", mend)]
 
 
 def check_pools(values: Values, declared: Mapping[str, Mapping[str, Any]]) -> list[str]:

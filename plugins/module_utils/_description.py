@@ -40,7 +40,6 @@ _CHART: Spec = {
     "namespace": _text(),
     "values": _text(),
     "extra_values": {"type": "dict", "default": {}},
-    "ready": _text(choices=["ready", "running"], default="ready"),
     "upgrade_crds": {"type": "bool", "default": False},
 }
 

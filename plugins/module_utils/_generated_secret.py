@@ -106,7 +106,8 @@ def ensure(client: KubeClient, wanted: Wanted, *, check: bool) -> list[dict[str,
         except ApiError as exc:
             # Somebody else made one in between: look again, so that his value is kept.
             if not exc.conflict or attempt + 1 == _ATTEMPTS:
-                raise PlatformError(f"Creating the secret '{wanted.name}'", exc.message) from exc
+                doing = f"Keeping the secret '{wanted.name}' in {', '.join(wanted.namespaces)}"
+                raise PlatformError(doing, exc.why, exc.mend) from exc
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -114,5 +114,5 @@ def annotate(client: KubeClient, namespace: str, name: str, digest: str, *, chec
     try:
         client.request("PATCH", path, body=body, content_type=MERGE, query=query)
     except ApiError as exc:
-        raise PlatformError(f"Annotating the Helm release {namespace}/{name}", exc.message) from exc
+        raise PlatformError(f"Annotating the Helm release {namespace}/{name}", exc.why, exc.mend) from exc
     return True

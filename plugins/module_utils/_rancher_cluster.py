@@ -19,7 +19,6 @@ CLUSTERS = f"/apis/provisioning.cattle.io/v1/namespaces/{FLEET}/clusters"
 MACHINES = f"/apis/cluster.x-k8s.io/v1beta1/namespaces/{FLEET}/machines"
 POOL_LABEL = "rke.cattle.io/rke-machine-pool-name"
 CLUSTER_LABEL = "cluster.x-k8s.io/cluster-name"
-_WEBHOOK = "/apis/discovery.k8s.io/v1/namespaces/cattle-system/endpointslices"
 _PAUSE = 2.0
 # What a machine is made of on Harvester, in the order in which it is taken away.
 REMAINS = {
@@ -150,17 +149,6 @@ def unready_nodes(client: KubeClient) -> list[str]:
         if ready.get("status") != "True":
             troubles.append(f"{node['metadata']['name']}: {ready.get('message') or ready.get('reason') or 'not ready'}")
     return troubles
-
-
-def webhook_answers(client: KubeClient) -> bool:
-    """Whether a pod stands behind Rancher's admission webhook."""
-    try:
-        found = client.request("GET", _WEBHOOK, query={"labelSelector": "kubernetes.io/service-name=rancher-webhook"})
-    except ApiError as exc:
-        # A user who may not look has no reason to believe the worst.
-        return exc.status == 403
-    endpoints = [entry for item in found.get("items") or [] for entry in item.get("endpoints") or []]
-    return any((entry.get("conditions") or {}).get("ready") is not False for entry in endpoints)
 
 
 def belongs(name: str, cluster: str, others: Iterable[str]) -> bool:

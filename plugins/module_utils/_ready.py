@@ -18,27 +18,25 @@ from ._errors import PlatformError
 from ._kube_client import KubeClient, UnknownKind
 from ._kube_discovery import group_of
 from ._ready_custom import COMPANIONS, judge
-from ._ready_explain import explain, pods_of, sentence
-from ._ready_rules import READY, Verdict
+from ._ready_explain import explain, sentence
+from ._ready_rules import Verdict
 
-_RUNNING_EVERY = 0.5
 _RELIST_EVERY = 60.0
 
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """One object to wait for; ``running`` asks only that its containers run (a sealed Vault is never ready)."""
+    """One object to wait for."""
 
     api_version: str
     kind: str
     namespace: str
     name: str
-    running: bool = False
 
     @classmethod
-    def of(cls, obj: Mapping[str, Any], *, running: bool = False) -> Target:
+    def of(cls, obj: Mapping[str, Any]) -> Target:
         meta = obj["metadata"]
-        return cls(obj["apiVersion"], obj["kind"], meta.get("namespace") or "", meta["name"], running)
+        return cls(obj["apiVersion"], obj["kind"], meta.get("namespace") or "", meta["name"])
 
 
 @dataclass
@@ -117,14 +115,13 @@ class Waiter:
         return result
 
     def _wait_for(self, targets: Sequence[Target]) -> None:
-        groups: dict[tuple[str, str, bool], list[Target]] = {}
+        groups: dict[tuple[str, str], list[Target]] = {}
         for target in targets:
             self._state.put(target, Verdict(False, "has not been read yet"), None)
-            groups.setdefault((target.api_version, target.kind, target.running), []).append(target)
-        for key, group in groups.items():
-            follow = self._poll_running if key[2] else self._follow
+            groups.setdefault((target.api_version, target.kind), []).append(target)
+        for group in groups.values():
             # Daemons: one that still reads a watch must not keep the module from ending.
-            threading.Thread(target=self._guard, args=(follow, group), daemon=True).start()
+            threading.Thread(target=self._guard, args=(group,), daemon=True).start()
         with self._state.changed:
             while not self._state.over(targets):
                 left = self._deadline - time.monotonic()
@@ -132,11 +129,11 @@ class Waiter:
                     return
                 self._state.changed.wait(left)
 
-    def _guard(self, follow: Any, group: list[Target]) -> None:
+    def _guard(self, group: list[Target]) -> None:
         """Errors of the API are reasons for not being ready: they may pass."""
         while self._state.pending(group) and time.monotonic() < self._deadline:
             try:
-                follow(group)
+                self._follow(group)
             except PlatformError as exc:
                 for target in self._state.pending(group):
                     self._state.put(target, Verdict(False, exc.why), None)
@@ -177,29 +174,6 @@ class Waiter:
         whole = {**obj, "apiVersion": target.api_version, "kind": target.kind}
         self._state.put(target, judge(whole, self._late_binding), whole)
 
-    def _poll_running(self, group: list[Target]) -> None:
-        for target in self._state.pending(group):
-            path = self.client.path_for(target.api_version, target.kind, target.namespace, target.name)
-            obj = self.client.get_or_none(path)
-            if obj is None:
-                self._state.put(target, Verdict(False, "does not exist"), None)
-            else:
-                self._state.put(target, containers_run(obj, pods_of(self.client, obj)), obj)
-        time.sleep(_RUNNING_EVERY)
-
-
-def containers_run(obj: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Verdict:
-    """Whether as many pods as wanted have all their containers running, ready or not."""
-    status = obj.get("status") or {}
-    wanted = int((obj.get("spec") or {}).get("replicas", status.get("desiredNumberScheduled", 1)))
-    running = 0
-    for pod in pods:
-        containers = (pod.get("status") or {}).get("containerStatuses") or []
-        states = [(entry.get("state") or {}).get("running") is not None for entry in containers]
-        if states and all(states) and not pod["metadata"].get("deletionTimestamp"):
-            running += 1
-    return READY if running >= wanted else Verdict(False, f"{running} of {wanted} pods run")
-
 
 def of_applysets(client: KubeClient, names: Iterable[str]) -> list[Target]:
     def one(name: str) -> list[Target]:
@@ -220,13 +194,10 @@ def _all_at_once(one: Callable[[Any], list[Target]], wanted: Iterable[Any]) -> l
 
 
 def of_releases(client: KubeClient, releases: Iterable[Mapping[str, Any]]) -> list[Target]:
-    workloads = ("Deployment", "StatefulSet", "DaemonSet")
-
     def one(wanted: Mapping[str, Any]) -> list[Target]:
         release = helm.find(client, wanted["namespace"], wanted["name"])
-        running = bool(wanted.get("running"))
         return [
-            Target.of(obj, running=running and obj["kind"] in workloads)
+            Target.of(obj)
             for obj in helm.objects(client, release)
             # A list of all definitions is megabytes; of those that are served nothing more is to be known.
             if (obj["apiVersion"], obj["kind"]) != helm.CRD or not client.discovery.serves(obj["metadata"]["name"])

@@ -30,7 +30,6 @@ _PATHS = {
 }
 _TABLES = {"mount": "sys/mounts", "auth": "sys/auth", "audit": "sys/audit"}
 _REMOVABLE = ("policy", "auth_role", "pki_role", "mount", "auth", "audit", "write")
-PURGEABLE = ("policy", "auth_role", "pki_role")
 
 
 @dataclass

@@ -66,11 +66,6 @@ options:
             upgrades them.
         type: bool
         default: false
-      ready:
-        description: For M(harvester_rke2.platform.ready), which takes it from the same description.
-        type: str
-        choices: [ready, running]
-        default: ready
   values_directory:
     description: Directory of the values' templates.
     type: path
@@ -153,7 +148,7 @@ releases:
       description: Digest of chart and values.
       type: str
     result:
-      description: One of V(installed), V(upgraded), V(unchanged), V(planned).
+      description: One of V(installed), V(upgraded), V(unchanged), V(planned), V(failed).
       type: str
     recovered:
       description: The status it had been left in, where it was recovered.
@@ -182,7 +177,6 @@ ARGUMENTS: dict[str, Any] = {
             "extra_values": {"type": "dict", "default": {}},
             "create_namespace": {"type": "bool", "default": False},
             "upgrade_crds": {"type": "bool", "default": False},
-            "ready": {"type": "str", "choices": ["ready", "running"], "default": "ready"},
         },
     },
     "values_directory": {"type": "path"},

@@ -82,9 +82,6 @@ state:
     clock_ahead:
       description: Seconds by which this machine's clock is ahead of Rancher's.
       type: float
-    webhook:
-      description: Whether Rancher's admission webhook has a pod behind it.
-      type: bool
     harvester_id:
       description: Id of Harvester in Rancher.
       type: str
@@ -146,7 +143,6 @@ NOTHING: dict[str, Any] = {
     "rancher_version": "",
     "token_days": -1.0,
     "clock_ahead": 0.0,
-    "webhook": False,
     "harvester_id": "",
     "harvester_server": "",
     "management_host": "",
@@ -186,7 +182,6 @@ def _read(rancher: Rancher, params: dict[str, Any]) -> dict[str, Any]:
         "rancher_version": rancher.version(),
         "token_days": -1.0 if days is None else round(days, 1),
         "clock_ahead": round(local.clock_ahead(), 1),
-        "webhook": clusters.webhook_answers(local),
         "harvester_id": harvester_id,
         "harvester_server": _own_address(harvester),
         "exists": cluster is not None,

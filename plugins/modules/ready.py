@@ -46,10 +46,6 @@ options:
         description: Its namespace.
         type: str
         required: true
-      running:
-        description: Running containers are enough for its workloads (the pods of a sealed Vault are never ready).
-        type: bool
-        default: false
   timeout:
     description: Seconds to wait.
     type: int
@@ -70,7 +66,6 @@ EXAMPLES = r"""
     releases:
       - name: vault
         namespace: vault
-        running: true
       - name: cert-manager
         namespace: cert-manager
     timeout: 900
@@ -138,7 +133,6 @@ ARGUMENTS: dict[str, Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "namespace": {"type": "str", "required": True},
-            "running": {"type": "bool", "default": False},
         },
     },
     "timeout": {"type": "int", "default": 300},

@@ -122,6 +122,15 @@ def merged(base: Any, over: Any) -> Any:
     return over
 
 
+def failure(doing: str, result: Mapping[str, Any]) -> str:
+    """One sentence of a failed helm: the last error that it printed; all of it stays in the result's ``stderr``."""
+    said = str(result.get("stderr") or result.get("msg") or "").strip()
+    errors = [line.removeprefix("Error:").strip() for line in said.splitlines() if line.startswith("Error:")]
+    why = (errors or said.splitlines() or ["it says nothing"])[-1]
+    mend = "Mend that and run again: what helm has left half done is recovered first."
+    return str(PlatformError(doing, f"helm failed: {why}", mend))
+
+
 def current(releases: Iterable[Mapping[str, Any]], chart: Chart) -> Mapping[str, Any]:
     """What the cluster has of this release."""
     for release in releases:

@@ -80,6 +80,24 @@ def test_what_helm_is_told() -> None:
     assert CHART.arguments()["wait"] is False
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            {"stderr": "walk.go:74: found symbolic link\nError: UPGRADE FAILED: no matches for kind X\n"},
+            "UPGRADE FAILED:",
+        ),
+        ({"msg": "Helm version must be >= 3.0.0, current version is 2.9.1"}, "Helm version must be >= 3.0.0"),
+        ({"stderr": "Killed", "msg": "non-zero return code"}, "Killed."),
+        ({}, "it says nothing."),
+    ],
+)
+def test_what_helm_says_is_told_with_the_release(said: dict[str, Any], why: str) -> None:
+    sentence = _charts.failure("Upgrading the Helm release vault/vault", said)
+    assert sentence.startswith(f"Upgrading the Helm release vault/vault: helm failed: {why}")
+    assert sentence.endswith("Mend that and run again: what helm has left half done is recovered first.")
+
+
 def test_values_are_merged_as_helm_merges_them() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert _charts.merged(base, {"a": {"c": [3]}, "e": None}) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": None}

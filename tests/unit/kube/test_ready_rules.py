@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.harvester_rke2.platform.plugins.module_utils._ready import Target, containers_run, timed_out
+from ansible_collections.harvester_rke2.platform.plugins.module_utils._ready import Target, timed_out
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._ready_custom import COMPANIONS, judge
 
 Object = dict[str, Any]
@@ -254,19 +254,6 @@ def test_kinds_that_say_too_little_have_companions() -> None:
     assert rule(sentinel) == [("apps/v1", "StatefulSet", "s", "n-sentinel")]
 
 
-def pod(*states: str, deleted: bool = False) -> Object:
-    meta = {"deletionTimestamp": "x"} if deleted else {}
-    statuses = [{"name": str(index), "ready": False, "state": {state: {}}} for index, state in enumerate(states)]
-    return {"metadata": meta, "status": {"containerStatuses": statuses}}
-
-
-def test_running_containers_are_enough_where_asked_for() -> None:
-    sealed = obj("StatefulSet", "apps/v1", replicas=2)
-    assert containers_run(sealed, [pod("running"), pod("running", "running")]).ready
-    assert containers_run(sealed, [pod("running"), pod("running", "waiting")]).reason == "1 of 2 pods run"
-    assert containers_run(sealed, [pod("running"), pod("running", deleted=True), pod()]).reason == "1 of 2 pods run"
-
-
 def test_the_time_out_lists_reasons_and_the_last_event() -> None:
     entry = {
         "kind": "Pod",
@@ -282,4 +269,4 @@ def test_the_time_out_lists_reasons_and_the_last_event() -> None:
 
 
 def test_a_target_is_named_by_an_object() -> None:
-    assert Target.of(obj("Pod")) == Target("v1", "Pod", "s", "n", False)
+    assert Target.of(obj("Pod")) == Target("v1", "Pod", "s", "n")

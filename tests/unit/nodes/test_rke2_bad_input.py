@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import (
     _configuration,
+    _configuration_nodes,
     _node_cilium_l2,
     _node_rke2,
 )
@@ -217,3 +218,12 @@ def test_a_credential_in_an_address_or_a_key_of_a_repository_is_told() -> None:
     assert "mirror.proxy_password holds a credential" in told
     (told,) = _node_rke2.check({"rke2_node_config": {"etcd-s3-proxy": "http://user:word@proxy.example.com"}})
     assert told.startswith("rke2_node_config.etcd-s3-proxy is a secret")
+
+
+def test_a_node_belongs_to_a_cluster_of_the_inventory() -> None:
+    check = _configuration_nodes.check_cluster
+    assert check({}, []) == check({"rke2_node_cluster": "lab"}, ["lab"]) == []
+    assert check({"rke2_node_cluster": "lba"}, ["lab", "other"]) == [
+        "rke2_node_cluster is 'lba', which is no host of the group rke2_clusters: "
+        "name one of them (there is lab, other), or leave the variable out."
+    ]

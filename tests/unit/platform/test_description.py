@@ -68,7 +68,6 @@ def test_what_is_completed() -> None:
         ("demo", "demo.yml.j2"),
         ("elsewhere", "mine.yml.j2"),
     ]
-    assert service["charts"][0]["ready"] == "ready"
     assert service["secrets"][0]["namespaces"] == ["demo"]
     assert service["routes"][0]["rules"][0]["paths"] == ["/"]
     assert (service["postgresql"][0]["instances"], service["postgresql"][0]["parameters"]) == (3, {})
@@ -97,7 +96,6 @@ def test_the_given_is_left_alone() -> None:
         ({"ports": [80]}, "ports"),
         ({"charts": [{**CHART, "version": None}]}, "missing required arguments: version found in charts"),
         ({"charts": [{**CHART, "vesion": "2"}]}, "charts.vesion"),
-        ({"charts": [{**CHART, "ready": "soon"}]}, "ready must be one of: ready, running, got: soon"),
         ({"routes": [{**ROUTE, "host": "demo.lab.example"}]}, "route host 'demo.lab.example' is no DNS label"),
         ({"routes": [{**ROUTE, "authentication": "maybe"}]}, "authentication must be one of: native, basic"),
         ({"routes": [{**ROUTE, "rules": None}]}, "missing required arguments: rules"),
