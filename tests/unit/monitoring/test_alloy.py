@@ -38,9 +38,10 @@ ARGUMENTS: dict[str, tuple[set[str], set[str], set[str]]] = {
     "loki.process": (
         {"forward_to"},
         {"forward_to"},
-        {"stage.cri", "stage.label_drop", "stage.labels", "stage.match", "stage.regex", "stage.template"},
+        {"stage.cri", "stage.drop", "stage.label_drop", "stage.labels", "stage.match", "stage.regex", "stage.template"},
     ),
     "stage.cri": (set(), set(), set()),
+    "stage.drop": ({"older_than", "drop_counter_reason"}, set(), set()),
     "stage.label_drop": ({"values"}, {"values"}, set()),
     "stage.labels": ({"values"}, {"values"}, set()),
     "stage.match": ({"selector", "action", "drop_counter_reason"}, {"selector"}, set()),
@@ -193,6 +194,17 @@ def test_a_node_reads_its_own_pods_and_no_events(node: str, events: str) -> None
     assert selector.arguments["field"] == '"spec.nodeName="+sys.env("NODE_NAME")'
     assert not [name for name in components if "events" in name]
     assert {c.kind for c in parse(events)} == {"loki.source.kubernetes_events", "loki.process", "loki.write"}
+
+
+def test_what_loki_would_refuse_as_too_old_is_not_sent(node: str, events: str) -> None:
+    ages = [
+        b.arguments["older_than"]
+        for text in (node, events)
+        for c in parse(text)
+        for b in c.blocks
+        if b.kind == "stage.drop"
+    ]
+    assert ages == ['"167h"', '"50m"']
 
 
 def test_the_journal_of_each_unit_is_a_source_of_its_own(node: str) -> None:
