@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""The names of metrics that the platform's own controllers export, as their sources have them."""
+"""Names of metrics that the facts lack: of the platform's own controllers, and of real programs of the lab."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+# Of the lab's real API server, node-exporter and kube-state-metrics.
+OF_REAL_PROGRAMS = {
+    "authorization_attempts_total",
+    "kube_cronjob_created",
+    "kube_cronjob_next_schedule_time",
+    "kube_cronjob_status_last_schedule_time",
+    "kube_horizontalpodautoscaler_spec_min_replicas",
+    "node_disk_write_time_seconds_total",
+    "node_network_transmit_packets_total",
+}
 
 
 def own_metrics() -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._yaml import LOADER, yaml
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
-from ansible_collections.harvester_rke2.platform.tests.unit.monitoring.own_metrics import own_metrics
+from ansible_collections.harvester_rke2.platform.tests.unit.monitoring.own_metrics import OF_REAL_PROGRAMS, own_metrics
 
 ROOT = Path(__file__).parents[3]
 FACTS = ROOT.parent / "shared" / "facts" / "metrics.md"
@@ -70,8 +70,6 @@ ABBREVIATED = {
     "traefik_entrypoint_responses_bytes_total",
     "vault_audit_log_response_failure",
 }
-# Names that the facts lack, but the real node-exporter of the lab has.
-OF_REAL_PROGRAMS = {"node_disk_write_time_seconds_total"}
 WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "inf"}
 
 
