@@ -86,17 +86,17 @@ def minutes(duration: str) -> int:
 def sources(roles: Path = ROOT / "roles") -> list[Source]:
     """All files of alerts."""
     return [
-        Source(path.parts[-4], path.stem, _namespace(path.parents[2]), yaml.safe_load(path.read_text()))
+        Source(path.parts[-4], path.stem, namespace(path.parents[2]), yaml.safe_load(path.read_text()))
         for path in sorted(roles.glob("*/files/alerts/*.yml"))
     ]
 
 
-def _namespace(role: Path) -> str:
-    namespace = str(yaml.safe_load((role / "meta" / "service.yml").read_text())["namespace"])
-    if namespace.startswith("{{"):
-        variable = namespace.strip("{} ")
-        return str(yaml.safe_load((role / "defaults" / "main.yml").read_text())[variable])
-    return namespace
+def namespace(role: Path) -> str:
+    """The namespace of a role's description, where it is one of the defaults."""
+    said = str(yaml.safe_load((role / "meta" / "service.yml").read_text())["namespace"])
+    if said.startswith("{{"):
+        return str(yaml.safe_load((role / "defaults" / "main.yml").read_text())[said.strip("{} ")])
+    return said
 
 
 def cases(found: Sequence[Source]) -> Iterator[tuple[str, Case]]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.harvester_rke2.platform.plugins.plugin_utils._dashboard import dashboard
+from ansible_collections.harvester_rke2.platform.tests.tools.alerts import namespace
 
 ROOT = pathlib.Path(__file__).parents[2]
 COLUMN, LINE, SPAN = 60, 34, 900
@@ -51,13 +52,6 @@ class Prometheus:
         except urllib.error.HTTPError as refused:
             sys.exit(f"{text}: {json.load(refused)['error']}")
         return list(found["result"]) if found["resultType"] != "scalar" else [{"metric": {}, "value": found["result"]}]
-
-
-def namespace(role: pathlib.Path) -> str:
-    """The namespace of the role's description, where it is one of the defaults."""
-    said = str(yaml.safe_load((role / "meta" / "service.yml").read_text())["namespace"])
-    variable = re.fullmatch(r"\{\{ *(\w+) *\}\}", said)
-    return str(yaml.safe_load((role / "defaults" / "main.yml").read_text())[variable[1]]) if variable else said
 
 
 def shown(value: float, unit: str) -> str:

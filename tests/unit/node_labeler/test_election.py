@@ -19,17 +19,10 @@ from pathlib import Path
 import controller
 import pytest
 from ansible_collections.harvester_rke2.platform.tests.unit.node_labeler.fake_api import FakeApi
+from ansible_collections.harvester_rke2.platform.tests.unit.waiting import until
 from controller import Api, ApiError, Campaign, Elector, Health, Metrics, Terms
 
 TERMS = Terms(duration=1.2, deadline=0.9, retry=0.1)
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait for a condition, and fail when it does not come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition did not come"
-        time.sleep(0.01)
 
 
 def elector(fake: FakeApi, identity: str, terms: Terms = TERMS) -> Elector:

@@ -9,25 +9,18 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import controller
 import pytest
 from ansible_collections.harvester_rke2.platform.tests.unit.node_labeler.fake_api import FakeApi
+from ansible_collections.harvester_rke2.platform.tests.unit.waiting import until
 from controller import Api, ApiError, Backoff, Health, Metrics
 from node_labeler import Config, Labeler, declare
 
 CONFIG = Config.from_environment(
     {"CLUSTER": "lab", "POOLS": "general,database", "CONTROL_PLANE_POOLS": "cp", "POD_NAME": "p", "POD_NAMESPACE": "n"}
 )
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait for a condition, and fail when it does not come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition did not come"
-        time.sleep(0.01)
 
 
 class Running:

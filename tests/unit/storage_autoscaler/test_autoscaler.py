@@ -8,7 +8,6 @@ import datetime
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,19 +17,12 @@ from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.f
     FakeStorageApi,
 )
 from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.settings import ENVIRONMENT, settings
+from ansible_collections.harvester_rke2.platform.tests.unit.waiting import until
 from controller import Api, ApiError, Backoff, Health, Metrics, Replica
 from policies import Config
 from storage_autoscaler import Autoscaler, declare
 from usage import Prometheus, PrometheusError
 from volumes import GROWTHS
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait for a condition, and fail when it does not come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition did not come"
-        time.sleep(0.01)
 
 
 class Running:

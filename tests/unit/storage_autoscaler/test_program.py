@@ -9,8 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import controller
@@ -20,6 +18,7 @@ from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.f
     FakeStorageApi,
 )
 from ansible_collections.harvester_rke2.platform.tests.unit.storage_autoscaler.settings import settings
+from ansible_collections.harvester_rke2.platform.tests.unit.waiting import until
 
 # The address of the pod's account is fixed; the wrapper only puts the test's in its place.
 WRAPPER = """
@@ -29,14 +28,6 @@ import controller
 controller.Api.__init__.__defaults__ = (pathlib.Path(sys.argv[3]), 5.0)
 runpy.run_path(sys.argv[2] + "/storage_autoscaler.py", run_name="__main__")
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for a condition, and fail when it does not come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition did not come"
-        time.sleep(0.01)
 
 
 def start(fake: FakeStorageApi, policies: Path, name: str) -> subprocess.Popen[str]:
