@@ -18,7 +18,7 @@ FRAGMENT = "harvester_rke2.platform."
 DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN")
 GUARANTEES = ("check_mode", "diff_mode", "idempotent")
 # A doc fragment of connection options, and the action group by which a play sets them once.
-GROUPS = {"kubernetes": "kubernetes", "rancher": "rancher", "vault": "vault"}
+GROUPS = {name: name for name in ("kubernetes", "rancher", "store", "vault")}
 LONGEST_MODULE = 350
 MARKS = ("pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail")
 CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
