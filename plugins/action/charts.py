@@ -78,7 +78,6 @@ class ActionModule(ActionBase):
             chart=option["chart"],
             version=option["version"],
             values=values,
-            create_namespace=option["create_namespace"],
             local=local,
             upgrade_crds=option["upgrade_crds"],
         )

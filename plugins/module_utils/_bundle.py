@@ -23,6 +23,7 @@ from ._kube_discovery import group_of
 from ._ready_rules import established
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_AT_ONCE = 8
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -35,8 +36,6 @@ class Options:
     set_once: tuple[Rule, ...] = ()
     frozen: tuple[Frozen, ...] = ()
     take_over: tuple[str, ...] = HANDS
-    prune: bool = True
-    parallel: int = 8
     check: bool = False
     diff: bool = False
 
@@ -49,8 +48,6 @@ class Options:
             set_once=tuple(Rule.read(rule) for rule in params["set_once"]),
             frozen=tuple(Frozen.read(rule) for rule in params["frozen"]),
             take_over=tuple(params["take_over"]),
-            prune=params["prune"],
-            parallel=max(1, params["parallel"]),
             check=check,
             diff=diff,
         )
@@ -137,7 +134,7 @@ class Bundle:
         if len(work) < 2:
             results = [guarded(one) for one in work]
         else:
-            with ThreadPoolExecutor(min(self.options.parallel, len(work))) as pool:
+            with ThreadPoolExecutor(min(_AT_ONCE, len(work))) as pool:
                 results = list(pool.map(guarded, work))
         ordered = [exc for _, exc in sorted(errors, key=lambda pair: pair[0])]
         return [result for found in results for result in found], ordered
@@ -286,7 +283,7 @@ class Bundle:
         """Delete what the templates no longer have, then narrow the parent to what is left."""
         wanted = {item.key for item in self.items}
         orphans = {key: live for key, live in self.members.items() if key not in wanted and applied_by_us(live)}
-        kept = {key: live for key, live in orphans.items() if never_pruned(key[0], key[1]) or not self.options.prune}
+        kept = {key: live for key, live in orphans.items() if never_pruned(key[0], key[1])}
         self.report.kept = sorted(title(live) for live in kept.values())
         doomed = [
             Item(0, "(pruned)", live)

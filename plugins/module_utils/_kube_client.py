@@ -38,10 +38,10 @@ _PATIENCE = 60.0
 class KubeClient:
     """Requests to one API server as one identity; safe to share between threads."""
 
-    def __init__(self, config: KubeConfig, *, connections: int = 16, attempts: int = len(_DELAYS) + 1) -> None:
+    def __init__(self, config: KubeConfig, *, attempts: int = len(_DELAYS) + 1) -> None:
         self.config = config
         self.attempts = attempts
-        self._transport = Transport(config, connections)
+        self._transport = Transport(config)
         self.discovery = Discovery(lambda path, accept: self.request("GET", path, accept=accept))
 
     @classmethod
@@ -154,9 +154,8 @@ class KubeClient:
         field_manager: str,
         force: bool = False,
         dry_run: bool = False,
-        validate: str = "Strict",
     ) -> dict[str, Any]:
-        return self.apply_status(obj, field_manager=field_manager, force=force, dry_run=dry_run, validate=validate)[1]
+        return self.apply_status(obj, field_manager=field_manager, force=force, dry_run=dry_run)[1]
 
     def apply_status(
         self,
@@ -165,12 +164,11 @@ class KubeClient:
         field_manager: str,
         force: bool = False,
         dry_run: bool = False,
-        validate: str = "Strict",
     ) -> tuple[int, dict[str, Any]]:
         """Server-side apply; the status 201 says that the object did not exist before."""
         query = {
             "fieldManager": field_manager,
-            "fieldValidation": validate,
+            "fieldValidation": "Strict",
             "force": "true" if force else "false",
             "dryRun": "All" if dry_run else None,
         }
@@ -206,9 +204,9 @@ class KubeClient:
                     raise
                 self._pause(attempt, getattr(exc, "retry_after", None))
 
-    def delete(self, path: str, *, propagation: str = "Background", dry_run: bool = False, uid: str = "") -> bool:
+    def delete(self, path: str, *, dry_run: bool = False, uid: str = "") -> bool:
         """Delete; False if it was not there."""
-        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         if dry_run:

@@ -24,6 +24,7 @@ from ._errors import PlatformError, Unreachable
 from ._kubeconfig import KubeConfig
 
 _CONNECT_TIMEOUT = 5.0
+_KEPT_ALIVE = 16
 _MODIFIED = "the object has been modified"
 
 
@@ -93,14 +94,13 @@ class _Connection(http.client.HTTPSConnection):
 class Transport:
     """Sends single requests; which of them to send again is the client's business."""
 
-    def __init__(self, config: KubeConfig, connections: int) -> None:
+    def __init__(self, config: KubeConfig) -> None:
         self.config = config
         parts = urlsplit(config.server)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/")
         self._context = config.ssl_context() if parts.scheme == "https" else None
-        self._most = connections
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         # Of the last answer: what the server's clock says.
@@ -121,7 +121,7 @@ class Transport:
 
     def _keep(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            if len(self._idle) < self._most:
+            if len(self._idle) < _KEPT_ALIVE:
                 self._idle.append(connection)
                 return
         connection.close()

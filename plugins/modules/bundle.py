@@ -145,14 +145,6 @@ options:
     type: list
     elements: str
     default: [kubectl-edit, kubectl-patch, kubectl-label, kubectl-annotate, kubectl-set, kubectl-replace]
-  prune:
-    description: Delete members of the set O(name) that are no longer wanted.
-    type: bool
-    default: true
-  parallel:
-    description: Requests at the same time.
-    type: int
-    default: 8
   destination:
     description: Directory for O(state=rendered), on the controller.
     type: path
@@ -296,8 +288,6 @@ ARGUMENTS: dict[str, Any] = {
     },
     "frozen": {"type": "list", "elements": "dict", "default": [], "options": _FROZEN},
     "take_over": {"type": "list", "elements": "str", "default": list(HANDS)},
-    "prune": {"type": "bool", "default": True},
-    "parallel": {"type": "int", "default": 8},
     "destination": {"type": "path"},
     **WAIT_OPTIONS,
 }

@@ -56,10 +56,6 @@ options:
         description: Values that are merged over O(charts[].values).
         type: dict
         default: {}
-      create_namespace:
-        description: Let helm create the namespace.
-        type: bool
-        default: false
       upgrade_crds:
         description:
           - Apply the definitions of the chart's folder C(crds/) before an upgrade. Helm installs them, and never
@@ -175,7 +171,6 @@ ARGUMENTS: dict[str, Any] = {
             "version": {"type": "str", "required": True},
             "values": {"type": "raw"},
             "extra_values": {"type": "dict", "default": {}},
-            "create_namespace": {"type": "bool", "default": False},
             "upgrade_crds": {"type": "bool", "default": False},
         },
     },

@@ -80,10 +80,6 @@ options:
     description: URLs of the CRL, put into leaves.
     type: list
     elements: str
-  ocsp_servers:
-    description: URLs of OCSP responders, put into leaves.
-    type: list
-    elements: str
 seealso:
   - module: harvester_rke2.platform.root_ca
   - module: harvester_rke2.platform.vault_objects
@@ -141,7 +137,7 @@ from ..module_utils import _ansible_vault as av
 from ..module_utils._ansible_kube import run
 
 WARN_HOURS = 8760
-URLS = ("issuing_certificates", "crl_distribution_points", "ocsp_servers")
+URLS = ("issuing_certificates", "crl_distribution_points")
 
 
 def main() -> None:

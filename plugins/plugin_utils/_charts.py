@@ -29,7 +29,6 @@ class Chart:
     chart: str
     version: str
     values: Mapping[str, Any]
-    create_namespace: bool = False
     local: str = ""
     upgrade_crds: bool = False
 
@@ -68,7 +67,6 @@ class Chart:
             "release_namespace": self.namespace,
             "chart_ref": self.reference,
             "release_values": dict(self.values),
-            "create_namespace": self.create_namespace,
             "wait": False,
         }
         if not self.local:

@@ -40,7 +40,7 @@ class Proxy:
         self.requests: list[tuple[str, str]] = []
         self.decide = decide
         self._lock = threading.Lock()
-        transport = Transport(load(str(kubeconfig)), 16)
+        transport = Transport(load(str(kubeconfig)))
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):

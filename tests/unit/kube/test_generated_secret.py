@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, the harvester_rke2.platform authors
-"""Generated values, and what the modules declare about themselves."""
+"""Generated values: their rules, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,22 +8,8 @@ import string
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.harvester_rke2.platform.plugins.module_utils import _generated_secret as generated
-from ansible_collections.harvester_rke2.platform.plugins.module_utils._ansible_kube import (
-    KUBERNETES_OPTIONS,
-    WAIT_OPTIONS,
-)
 from ansible_collections.harvester_rke2.platform.plugins.module_utils._errors import PlatformError
-from ansible_collections.harvester_rke2.platform.plugins.modules import (
-    bundle,
-    charts,
-    cluster_info,
-    generated_secret,
-    ready,
-)
-
-MODULES = [bundle, charts, cluster_info, generated_secret, ready]
 
 
 def wanted(**keys: Any) -> generated.Wanted:
@@ -71,25 +57,3 @@ def test_namespaces_count_once_and_are_needed() -> None:
     assert wanted(key=None).namespaces == ("a", "b")
     with pytest.raises(PlatformError, match="names no namespace"):
         generated.Wanted.read({"name": "s", "namespaces": [], "keys": {}, "labels": {}})
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_documentation_and_arguments_agree(module: Any) -> None:
-    documented = yaml.safe_load(module.DOCUMENTATION)
-    known = {*documented["options"]}
-    if "harvester_rke2.platform.wait" in documented["extends_documentation_fragment"]:
-        known |= set(WAIT_OPTIONS)
-    assert known == set(module.ARGUMENTS) - set(KUBERNETES_OPTIONS)
-    for name, spec in module.ARGUMENTS.items():
-        option = documented["options"].get(name)
-        if option is not None:
-            assert option["type"] == spec["type"], name
-            assert option.get("default") == spec.get("default"), name
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_guarantees_are_declared(module: Any) -> None:
-    documented = yaml.safe_load(module.DOCUMENTATION)
-    if "harvester_rke2.platform.attributes.info_module" not in documented["extends_documentation_fragment"]:
-        assert set(documented["attributes"]) == {"check_mode", "diff_mode", "idempotent"}
-    assert yaml.safe_load(module.EXAMPLES) and yaml.safe_load(module.RETURN)
