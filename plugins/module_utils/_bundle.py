@@ -18,11 +18,10 @@ from ._bundle_object import LATE, Applier
 from ._bundle_order import Item, never_pruned, title, waves
 from ._bundle_plan import HANDS, MANAGER, ONCE, Frozen, Plan, Rule
 from ._errors import PlatformError
-from ._kube_client import KubeClient, UnknownKind
+from ._kube_client import CRDS, KubeClient, UnknownKind
 from ._kube_discovery import group_of
 from ._ready_rules import established
 
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _AT_ONCE = 8
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -239,7 +238,7 @@ class Bundle:
                 group = group_of(api_version)
                 names = {
                     crd["metadata"]["name"]
-                    for crd in self.client.list_all(_CRDS)["items"]
+                    for crd in self.client.list_all(CRDS)["items"]
                     if crd["spec"]["group"] == group and crd["spec"]["names"]["kind"] == kind
                 }
                 if names:
@@ -250,7 +249,7 @@ class Bundle:
         deadline = time.monotonic() + seconds
         missing = names
         while True:
-            live = {crd["metadata"]["name"]: crd for crd in self.client.list_all(_CRDS)["items"]}
+            live = {crd["metadata"]["name"]: crd for crd in self.client.list_all(CRDS)["items"]}
             missing = {name for name in missing if name not in live or not established(live[name]).ready}
             if not missing:
                 return

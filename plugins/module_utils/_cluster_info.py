@@ -13,10 +13,8 @@ from typing import Any
 from . import _helm_release as helm
 from ._applyset import ID, NAMESPACE
 from ._errors import PlatformError, Unreachable
-from ._kube_client import ApiError, KubeClient, UnknownKind
+from ._kube_client import CRDS, METADATA_ONLY, ApiError, KubeClient, UnknownKind
 
-_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _GATEWAYS = "gateways.gateway.networking.k8s.io"
 _BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -99,14 +97,14 @@ def _releases(client: KubeClient) -> list[dict[str, Any]]:
 
 def _applysets(client: KubeClient) -> list[str]:
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
-    answer = client.request("GET", path, query={"labelSelector": ID}, accept=_METADATA)
+    answer = client.list_all(path, query={"labelSelector": ID}, accept=METADATA_ONLY)
     names = [item["metadata"]["name"] for item in answer.get("items") or []]
     return sorted(name.removeprefix("applyset-") for name in names if name.startswith("applyset-"))
 
 
 def _crds(client: KubeClient) -> dict[str, str]:
     """Name to Gateway API bundle version; without their schemas, which are megabytes."""
-    answer = client.request("GET", _CRDS, accept=_METADATA)
+    answer = client.list_all(CRDS, accept=METADATA_ONLY)
     return {
         item["metadata"]["name"]: str((item["metadata"].get("annotations") or {}).get(_BUNDLE_VERSION, ""))
         for item in answer.get("items") or []

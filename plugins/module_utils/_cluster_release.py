@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ._kube_client import ApiError, KubeClient
+from ._kube_client import CRDS, ApiError, KubeClient
 
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Of RKE2, Rancher and the network: they go with the nodes.
 _SYSTEM_GROUPS = ("cattle.io", "cilium.io", "k8s.cni.cncf.io", "cluster.x-k8s.io", "kwok.x-k8s.io")
 _SYSTEM_SPACES = ("kube-", "cattle-", "fleet-", "cluster-fleet-")
@@ -53,7 +52,7 @@ def addresses(client: KubeClient) -> Found:
 def waiting_for_operators(client: KubeClient) -> Found:
     """Custom objects that somebody must let go of."""
     kinds = []
-    for item in client.list_all(_CRDS)["items"]:
+    for item in client.list_all(CRDS)["items"]:
         spec = item["spec"]
         if not spec["group"].endswith(_SYSTEM_GROUPS):
             version = next(entry["name"] for entry in spec["versions"] if entry.get("served"))

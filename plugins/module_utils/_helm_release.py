@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ._errors import PlatformError
-from ._kube_client import MERGE, ApiError, KubeClient
+from ._kube_client import MERGE, METADATA_ONLY, ApiError, KubeClient
 from ._yaml import LOADER, yaml
 
 DIGEST = "platform.harvester-rke2.io/digest"
@@ -22,21 +22,14 @@ CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 _MARK = re.compile(r"^---.*$", re.MULTILINE)
 _DEFINITION = re.compile(r"^kind: CustomResourceDefinition\s*$", re.MULTILINE)
 _NAME = re.compile(r"""^metadata:\n(?:  .*\n)*?  name: ["']?([a-z0-9.-]+)["']?\s*$""", re.MULTILINE)
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 def revisions(client: KubeClient, namespace: str = "", name: str = "") -> list[dict[str, Any]]:
     """Metadata of Helm's release Secrets: without their data, which is big and full of values."""
     path = f"/api/v1/namespaces/{namespace}/secrets" if namespace else "/api/v1/secrets"
     selector = f"owner=helm,name={name}" if name else "owner=helm"
-    query: dict[str, Any] = {"labelSelector": selector, "limit": 500}
-    found: list[dict[str, Any]] = []
-    while True:
-        answer = client.request("GET", path, query=query, accept=_METADATA_ONLY)
-        found += [item["metadata"] for item in answer.get("items") or []]
-        query["continue"] = (answer.get("metadata") or {}).get("continue")
-        if not query["continue"]:
-            return found
+    found = client.list_all(path, query={"labelSelector": selector}, accept=METADATA_ONLY)
+    return [item["metadata"] for item in found.get("items") or []]
 
 
 def newest(metas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

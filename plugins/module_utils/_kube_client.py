@@ -28,6 +28,8 @@ __all__ = ["MERGE", "ApiError", "Broken", "KubeClient", "NoConnection", "Resourc
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _RETRY_STATUS = frozenset((429, 500, 502, 503, 504))
 _DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
 _LONGEST_DELAY = 30.0
@@ -127,13 +129,13 @@ class KubeClient:
             raise
         return answer
 
-    def list_all(self, path: str, *, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def list_all(self, path: str, *, query: Mapping[str, Any] | None = None, **kwargs: Any) -> dict[str, Any]:
         """A complete list; read in pages so that a big one does not time out."""
         question = {"limit": 500, **(query or {})}
-        result: dict[str, Any] = self.request("GET", path, query=question)
+        result: dict[str, Any] = self.request("GET", path, query=question, **kwargs)
         page = result
         while (page.get("metadata") or {}).get("continue"):
-            page = self.request("GET", path, query={**question, "continue": page["metadata"]["continue"]})
+            page = self.request("GET", path, query={**question, "continue": page["metadata"]["continue"]}, **kwargs)
             result.setdefault("items", []).extend(page.get("items") or [])
         return result
 
