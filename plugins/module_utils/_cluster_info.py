@@ -126,7 +126,7 @@ def _storage_classes(client: KubeClient) -> list[dict[str, Any]]:
 
 
 def _node_labels(client: KubeClient) -> dict[str, dict[str, str]]:
-    answer = client.request("GET", "/api/v1/nodes", accept=_METADATA)
+    answer = client.list_all("/api/v1/nodes", accept=METADATA_ONLY)
     return {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in answer.get("items") or []}
 
 
@@ -137,7 +137,7 @@ def _objects(client: KubeClient, kinds: Iterable[Mapping[str, str]]) -> list[str
             path = client.resource(wanted["api_version"], wanted["kind"]).path()
         except UnknownKind:
             continue
-        for item in client.request("GET", path, accept=_METADATA).get("items") or []:
+        for item in client.list_all(path, accept=METADATA_ONLY).get("items") or []:
             about = item["metadata"]
             found.append(f"{wanted['kind']} {about.get('namespace', '')}/{about['name']}")
     return sorted(found)
