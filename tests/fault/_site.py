@@ -136,7 +136,8 @@ class Running:
             raise AssertionError(f"still running after {timeout:.0f} s, at {task}: {self.output[-3000:]}") from None
         seconds = time.monotonic() - self.began
         # It gives the cluster back in the background: what is looked at next must not see that.
-        until(lambda: not self.processes(), "the run's last process has ended", 30)
+        # An API server that does not answer is asked twice for half a minute; after that the Lease lapses by itself.
+        until(lambda: not self.processes(), "the run's last process has ended", 90)
         reports = {file.name: file.read_bytes() for file in (self.folder / "report").glob("*")}
         run = Run(code, self.output, json.loads(reports.get("report.json", b"{}")), seconds, reports)
         shutil.rmtree(self.folder, ignore_errors=True)
