@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait for a condition, and fail when it does not come."""
     limit = time.monotonic() + seconds
     while not condition():

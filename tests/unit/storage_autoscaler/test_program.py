@@ -59,10 +59,10 @@ def test_the_other_takes_over(fake: FakeStorageApi, prometheus: FakePrometheus, 
     one = start(fake, policies, "one")
     two = None
     try:
-        until(lambda: fake.size("data-0") == "15Gi")
+        until(lambda: fake.size("data-0") == "15Gi", 10)
         two = start(fake, policies, "two")
-        until(lambda: two.stdout is not None and "started" in two.stdout.readline())
-        until(lambda: fake.events)
+        until(lambda: two.stdout is not None and "started" in two.stdout.readline(), 10)
+        until(lambda: fake.events, 10)
         one.send_signal(signal.SIGTERM)
         output, _ = one.communicate(timeout=15)
         assert one.returncode == 0
@@ -72,7 +72,7 @@ def test_the_other_takes_over(fake: FakeStorageApi, prometheus: FakePrometheus, 
         prometheus.put("data-0", 0.85, 15)
         fake.put_claim("data-1")
         prometheus.put("data-1", 0.85)
-        until(lambda: fake.size("data-1") == "15Gi")
+        until(lambda: fake.size("data-1") == "15Gi", 10)
         assert fake.leases["storage-autoscaler"]["spec"]["holderIdentity"].startswith("two_")
         assert fake.size("data-0") == "15Gi"
     finally:
